@@ -1,0 +1,1 @@
+"""Replicas: the worker process, its engine loop, and the front's handle on both."""
