@@ -1,0 +1,49 @@
+# `make demo` installs and runs; `make test` passes the tests. The rest is for developers.
+VENV ?= .venv
+PYTHON ?= python3
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.fmedge-installed
+NATIVE := $(wildcard fmedge/_native/*.c fmedge/_native/*.cpp fmedge/_native/*.h fmedge/_native/*.cdef) fmedge/_native/build.py
+PIN := $(shell sed -n 's/^ *"\(llama-cpp-python==[0-9.]*\)",*$$/\1/p' pyproject.toml | head -n 1)
+C_FILES := $(wildcard fmedge/_native/fm_*.c fmedge/_native/fm_*.cpp fmedge/_native/fm_*.h tests/native/*.c)
+
+# llama.cpp's RPC backend lets one model's layers lie on several machines.
+export CMAKE_ARGS ?= -DGGML_RPC=ON
+
+.PHONY: install demo test check check-native bench format clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml setup.py $(NATIVE)
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@echo "Building llama.cpp if pip has no wheel of it yet: about 6 minutes on 2 cores."
+	$(PY) -m pip install --disable-pip-version-check -q "setuptools>=80" "cffi==2.1.1" "$(PIN)"
+	$(PY) -m pip install --disable-pip-version-check -q --no-build-isolation -e ".[dev]"
+	touch $@
+
+demo: install
+	$(PY) packaging/demo.py
+
+test: install
+	$(PY) -m pytest -n 2 --dist loadgroup
+
+check: install
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/clang-format --dry-run --Werror $(C_FILES)
+
+check-native: install
+	$(PY) -m tests.native.sanitize
+
+bench: install
+	$(PY) -m bench
+
+format: install
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/clang-format -i $(C_FILES)
+
+clean:
+	rm -rf build dist *.egg-info fmedge/_native/_fm.*

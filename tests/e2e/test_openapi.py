@@ -1,0 +1,45 @@
+"""schemathesis throws generated requests at the real server: any 5xx or undocumented status fails."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+from tests.e2e.server import Server
+
+
+def test_schemathesis_finds_no_server_error(server: Server, tmp_path: Path):
+    command = [
+        str(Path(sys.executable).with_name("schemathesis")),
+        "run",
+        f"{server.url}/openapi.json",
+        "--checks=not_a_server_error,status_code_conformance,content_type_conformance",
+        "--phases=examples,coverage,fuzzing",
+        "--max-examples=15",
+        "--request-timeout=30",
+        "--seed=1",
+        "--generation-database=none",
+        "--no-color",
+    ]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+def test_every_documented_path_exists(server: Server):
+    with urllib.request.urlopen(f"{server.url}/openapi.json", timeout=10) as answer:
+        document = json.load(answer)
+    assert {
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/models",
+        "/tokenize",
+        "/detokenize",
+        "/health",
+        "/metrics",
+    } <= set(document["paths"])
