@@ -53,11 +53,12 @@ CHATML_TEMPLATE = """\
 {%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}
 """
 
+_KEPT_F32 = ("token_types.weight", "position_embd.weight")  # ggml adds these to f32 only
 _DECODERS = ("llama", "qwen2", "qwen3")
 _CACHE = Path(__file__).resolve().parent.parent / ".cache" / "synthetic"
 _LOGIT_NOISE = 2.5  # standard deviation of the part of a logit that depends on the context
 _UNSEEN_LOGIT = -12.0  # of a token that the text lacks, below the most frequent token's
-_CONTROL_LOGIT = -14.0
+_CONTROL_LOGIT = -20.0
 _CONSTANT = 4.0  # what dimension 0 of every embedding holds
 
 
@@ -271,6 +272,9 @@ def write_model(path: Path | str, spec: ModelSpec | None = None, **fields: Any) 
     spec = ModelSpec(**{**asdict(spec or ModelSpec()), **fields})
     if spec.arch not in (*_DECODERS, "bert"):
         raise ValueError(f"arch must be one of {', '.join(_DECODERS)}, bert; got {spec.arch!r}")
+    missing = {"<|endoftext|>", "<|im_end|>"}.difference(spec.special_tokens)
+    if missing:
+        raise ValueError(f"special_tokens must contain {', '.join(sorted(missing))}")
     specials = spec.special_tokens + (FIM_TOKENS if spec.fim else ())
     vocab = synthetic_vocab.train(spec.vocab_size, specials)
     kind = gguf.GGMLQuantizationType[spec.quant.upper()]
@@ -283,7 +287,7 @@ def write_model(path: Path | str, spec: ModelSpec | None = None, **fields: Any) 
         writer = gguf.GGUFWriter(partial, spec.arch)
         _add_metadata(writer, spec, vocab)
         for name, tensor in tensors:
-            if tensor.ndim == 1:
+            if tensor.ndim == 1 or name in _KEPT_F32:
                 writer.add_tensor(name, tensor)
             else:
                 writer.add_tensor(name, gguf.quantize(tensor, kind), raw_dtype=kind)
