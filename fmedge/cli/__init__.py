@@ -1,0 +1,122 @@
+"""The `fmedge` command: picks a verb, imports that verb alone, maps errors to exit codes.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 no plan holds what was asked,
+130 interrupted. An error is one line on stderr, `fmedge: error: ...`; a traceback is a bug, and
+shown only with FMEDGE_LOG_LEVEL=debug.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from fmedge.errors import ConfigError, FmedgeError
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+# verb -> (module, help); the modules are imported only when their verb is used.
+VERBS = {
+    "serve": ("serve", "serve models through an OpenAI-compatible API"),
+    "run": ("run", "chat with a model in the terminal, or ask it once"),
+    "pull": ("pull", "download a model from Hugging Face"),
+    "list": ("list", "list the models on this machine"),
+    "rm": ("rm", "remove a downloaded model"),
+    "ps": ("ps", "show what a running server serves"),
+    "bench": ("bench", "put load on an OpenAI-compatible server and measure it"),
+    "config": ("config", "check a configuration"),
+    "version": ("version", "show versions"),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with this command's manner of complaint."""
+
+    def error(self, message: str) -> NoReturn:
+        say_error(f"{message}; see {self.prog} --help")
+        raise SystemExit(EXIT_USAGE)
+
+
+def say_error(message: str) -> None:
+    """The one line that a script reads."""
+    line = " ".join(message.split("\n")) if message.count("\n") else message
+    sys.stderr.write(f"fmedge: error: {line}\n")
+    sys.stderr.flush()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(args)
+    except SystemExit as stop:  # argparse's --help and errors
+        return stop.code if isinstance(stop.code, int) else EXIT_OK
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone: nothing to tell it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except ConfigError as error:
+        say_error(str(error))
+        return EXIT_USAGE
+    except FmedgeError as error:
+        say_error(str(error))
+        return EXIT_FAILED
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        say_error(f"{name}{error.strerror or error}")
+        return EXIT_FAILED
+    except Exception as error:  # the last resort: a bug must not look like a crash of the terminal
+        from fmedge.config import load_config
+
+        say_error(f"internal error: {type(error).__name__}: {error}")
+        try:
+            is_debug = load_config().server.log_level == "debug"
+        except ConfigError:
+            is_debug = False
+        if is_debug:
+            raise
+        return EXIT_FAILED
+
+
+def _dispatch(args: list[str]) -> int:
+    if args and args[0] in VERBS:
+        verb, rest = args[0], args[1:]
+        module = import_module(f"fmedge.cli.{VERBS[verb][0]}")
+        parser = Parser(prog=f"fmedge {verb}", description=_sentence(VERBS[verb][1]))
+        module.add_arguments(parser)
+        return int(module.run(parser.parse_args(rest)))
+    _top_parser().parse_args(args)
+    _top_parser().print_help(sys.stderr)
+    return EXIT_USAGE
+
+
+def _top_parser() -> Parser:
+    verbs = "\n".join(f"  {name:9} {text}" for name, (_, text) in VERBS.items())
+    parser = Parser(
+        prog="fmedge",
+        usage="fmedge VERB [OPTION ...]",
+        description=f"Serve foundation models from the hardware you have.\n\nverbs:\n{verbs}",
+        epilog="fmedge VERB --help tells what a verb takes.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument("verb", choices=list(VERBS), help=argparse.SUPPRESS)
+    return parser
+
+
+def _version() -> str:
+    from fmedge import __version__
+
+    return f"fmedge {__version__}"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."

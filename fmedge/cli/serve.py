@@ -1,0 +1,26 @@
+"""`fmedge serve`: the configuration, and then the server."""
+
+from __future__ import annotations
+
+import argparse
+
+from fmedge.cli.options import add_config_file, add_models, add_settings, read_config
+from fmedge.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config_file(parser)
+    add_models(parser)
+    add_settings(parser, "server", "defaults")
+
+
+def run(args: argparse.Namespace) -> int:
+    config = read_config(args, "server", "defaults")
+    if not config.models:
+        raise ConfigError(
+            "no model to serve: name one with --model PATH, --model hf:ORG/REPO, FMEDGE_MODEL, or "
+            "a [[model]] of the config file (fmedge list shows what is on this machine)"
+        )
+    from fmedge import server
+
+    return server.run(config)
