@@ -1,0 +1,260 @@
+"""A replica in a worker process on this machine: started, watched and restarted, never trusted.
+
+One task supervises it: spawn, load, serve until the process ends, back off, again. A worker that
+had once loaded is restarted until it fails to load `max_failed_loads` times in a row; one whose
+first load reports a failure is given up at once, with llama.cpp's own words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+
+from msgspec import Struct
+
+from fmedge.errors import (
+    FmedgeError,
+    ModelFileError,
+    ModelLoadError,
+    OutOfMemoryError,
+    ReplicaLostError,
+)
+from fmedge.replica.interface import ReplicaListener, ReplicaState, ReplicaStatus
+from fmedge.replica.process import WatchSettings, WorkerProcess
+from fmedge.replica.protocol import (
+    Cancel,
+    ClearCache,
+    Embed,
+    Embedded,
+    Failed,
+    Load,
+    Loaded,
+    LoadFailed,
+    LoadProgress,
+    Shutdown,
+    Step,
+    Submit,
+    WorkerMessage,
+)
+from fmedge.types import EngineInfo, EngineSettings
+
+KILL_TIMEOUT_S = 10.0
+
+log = logging.getLogger(__name__)
+
+
+class RestartSettings(Struct, frozen=True, kw_only=True):
+    """Back-off between restarts, in seconds: initial_s doubles up to max_s; each wait is drawn
+    from its upper half. It starts over after the worker served for stable_s."""
+
+    initial_s: float = 0.1
+    max_s: float = 30.0
+    stable_s: float = 60.0
+    max_failed_loads: int = 5
+
+
+def backoff_s(num_failures: int, settings: RestartSettings, rng: random.Random) -> float:
+    """How long to wait before the restart after `num_failures` (>= 1) ends in a row."""
+    longest_s = min(settings.max_s, settings.initial_s * 2.0 ** min(num_failures - 1, 32))
+    return longest_s * rng.uniform(0.5, 1.0)
+
+
+class LocalReplica:
+    """See `interface.Replica`. Use it on one event loop; `engine` is `protocol.Load.engine`."""
+
+    def __init__(
+        self,
+        name: str,
+        model: str,
+        settings: EngineSettings,
+        *,
+        engine: str = "llama",
+        watch: WatchSettings | None = None,
+        restart: RestartSettings | None = None,
+    ) -> None:
+        self.name = name
+        self.model = model
+        self._load = Load(settings, engine)
+        self._watch = watch or WatchSettings()
+        self._restart = restart or RestartSettings()
+        self._rng = random.Random(name)  # noqa: S311 - jitter
+        self._listener: ReplicaListener | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self._worker: WorkerProcess | None = None
+        self._closing = asyncio.Event()
+        self._state: ReplicaState = "stopped"
+        self._is_announced = False
+        self._load_fraction = 0.0
+        self._load_failure: LoadFailed | None = None
+        self._info: EngineInfo | None = None
+        self._ready_since_s = 0.0
+        self._num_restarts = 0
+        self._error = ""
+
+    def status(self) -> ReplicaStatus:
+        worker = self._worker
+        return ReplicaStatus(
+            name=self.name,
+            model=self.model,
+            state=self._state,
+            load_fraction=self._load_fraction,
+            num_restarts=self._num_restarts,
+            pid=None if worker is None else worker.pid,
+            rss_bytes=0 if worker is None else worker.rss_bytes,
+            error=self._error,
+            info=self._info,
+        )
+
+    def start(self, listener: ReplicaListener) -> None:
+        if self._supervisor is not None:
+            raise RuntimeError("a replica is started once")
+        self._listener = listener
+        self._supervisor = asyncio.get_running_loop().create_task(
+            self._supervise_safely(listener), name=f"supervise {self.name}"
+        )
+
+    def submit(self, request: Submit | Embed) -> None:
+        if self._state != "ready" or self._worker is None:
+            raise ReplicaLostError(f"Replica {self.name} is {self._state}.")
+        self._worker.send(request)
+
+    def cancel(self, request_ids: tuple[int, ...]) -> None:
+        self._tell(Cancel(request_ids))
+
+    def clear_cache(self, cache_key: str | None) -> None:
+        self._tell(ClearCache(cache_key))
+
+    async def close(self, deadline_s: float = 5.0) -> None:
+        supervisor = self._supervisor
+        if supervisor is None:
+            self._state = "closed"
+            return
+        if not self._closing.is_set():
+            self._closing.set()
+            if self._state != "failed":
+                self._state = "closing"
+            if self._worker is not None:
+                with contextlib.suppress(ReplicaLostError):
+                    self._worker.send(Shutdown())
+        done, _ = await asyncio.wait((supervisor,), timeout=deadline_s)
+        if not done and self._worker is not None:
+            self._worker.kill(f"it did not end within {deadline_s:.1f} s of being asked to")
+            done, _ = await asyncio.wait((supervisor,), timeout=KILL_TIMEOUT_S)
+        if not done:
+            log.error("replica %s: its process cannot be killed now", self.name)
+        self._state = "closed"
+
+    def load_error(self) -> FmedgeError | None:
+        """Why it was given up, as the exception that fits (ModelFileError, OutOfMemoryError or
+        ModelLoadError); None while it was not."""
+        if self._state != "failed":
+            return None
+        kind = "other" if self._load_failure is None else self._load_failure.kind
+        match kind:
+            case "file":
+                return ModelFileError(self._error)
+            case "memory":
+                return OutOfMemoryError(self._error)
+        return ModelLoadError(self._error)
+
+    def _tell(self, message: Cancel | ClearCache) -> None:
+        if self._state == "ready" and self._worker is not None:
+            with contextlib.suppress(ReplicaLostError):
+                self._worker.send(message)
+
+    # --- supervision ---
+
+    async def _supervise_safely(self, listener: ReplicaListener) -> None:
+        try:
+            await self._supervise(listener)
+        except Exception as error:
+            log.exception("the supervisor of replica %s failed", self.name)
+            self._state, self._error = "failed", f"internal error: {error}"
+            if self._worker is not None:
+                self._worker.kill(self._error)
+            listener.on_gone(self, self._error)
+
+    async def _supervise(self, listener: ReplicaListener) -> None:
+        num_failures = num_failed_loads = 0
+        while not self._closing.is_set():
+            was_ready, reason = await self._run_worker(listener)
+            if self._closing.is_set():
+                break
+            served_s = asyncio.get_running_loop().time() - self._ready_since_s
+            is_stable = was_ready and served_s >= self._restart.stable_s
+            num_failures = 1 if is_stable else num_failures + 1
+            num_failed_loads = 0 if was_ready else num_failed_loads + 1
+            is_first_load = self._info is None
+            gives_up = num_failed_loads >= self._restart.max_failed_loads or (
+                is_first_load and self._load_failure is not None
+            )
+            if gives_up:
+                self._state, self._error = "failed", reason
+                log.error("replica %s is given up: %s", self.name, reason)
+                listener.on_gone(self, reason)
+                return
+            self._num_restarts += 1
+            delay_s = backoff_s(num_failures, self._restart, self._rng)
+            log.warning("replica %s %s; it restarts in %.2f s", self.name, reason, delay_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), delay_s)
+        self._state = "closed"
+        listener.on_gone(self, "it was closed")
+
+    async def _run_worker(self, listener: ReplicaListener) -> tuple[bool, str]:
+        """One process's life: whether it ever was ready, and why it ended."""
+        self._state = "loading" if self._info is None else "restarting"
+        self._load_fraction, self._load_failure = 0.0, None
+
+        def on_messages(messages: list[WorkerMessage]) -> None:
+            for message in messages:
+                self._on_message(worker, listener, message)
+
+        worker = WorkerProcess(self.name, self._watch, on_messages)
+        try:
+            await worker.start()
+            self._worker = worker
+            if not self._closing.is_set():
+                worker.send(self._load)
+            else:
+                worker.send(Shutdown())
+        except OSError as error:
+            return False, f"could not be started: {error}"
+        except ReplicaLostError:
+            pass  # it died at once; `ended` knows of what
+        reason = await worker.disconnected()
+        was_ready, self._is_announced = self._is_announced, False
+        if not self._closing.is_set():
+            self._state = "restarting"
+        if was_ready:
+            # At once, not when the process is reaped: its requests can go elsewhere now.
+            listener.on_lost(self, reason, crashed=not self._closing.is_set())
+        end = await worker.ended()
+        self._worker = None
+        self._error = end.reason if self._load_failure is None else self._load_failure.message
+        return was_ready, self._error
+
+    def _on_message(
+        self, worker: WorkerProcess, listener: ReplicaListener, message: WorkerMessage
+    ) -> None:
+        # Most frequent first: one Step for each engine step.
+        if isinstance(message, Step):
+            listener.on_step(self, message)
+        elif isinstance(message, Embedded):
+            listener.on_embedded(self, message)
+        elif isinstance(message, Failed):
+            listener.on_failed(self, message)
+        elif isinstance(message, LoadProgress):
+            self._load_fraction = message.fraction
+        elif isinstance(message, LoadFailed):
+            self._load_failure = message
+        elif isinstance(message, Loaded):
+            worker.mark_loaded()
+            self._info = message.info
+            self._load_fraction, self._error = 1.0, ""
+            self._ready_since_s = asyncio.get_running_loop().time()
+            if not self._closing.is_set():
+                self._state, self._is_announced = "ready", True
+                listener.on_ready(self, message.info)

@@ -1,0 +1,271 @@
+"""The worker process: one replica's engine, in a process that may die without taking others along.
+
+The main thread alone touches the engine: it loads it, then takes messages from the inbox and runs
+steps. The I/O thread fills the inbox, beats, and ends the process when the front is gone. The
+front decides about this process's life: SIGINT and SIGTERM, which a terminal or a service manager
+sends to a whole group, are ignored here so that draining streams can finish.
+
+Run as `python -m fmedge.replica.worker FD PARENT_PID`, FD being the worker's end of a socketpair.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from fmedge.errors import (
+    ModelFileError,
+    OutOfMemoryError,
+    StepAbortedError,
+)
+from fmedge.replica.channel import FrameError, WorkerChannel
+from fmedge.replica.protocol import (
+    Cancel,
+    ClearCache,
+    Embed,
+    FrontMessage,
+    Heartbeat,
+    Load,
+    Loaded,
+    LoadFailed,
+    LoadProgress,
+    Log,
+    Shutdown,
+    Submit,
+)
+
+if TYPE_CHECKING:
+    from fmedge.replica.loop import EngineLoop
+    from fmedge.types import EngineSettings
+
+HEARTBEAT_S = 1.0
+LOAD_PROGRESS_STEP = 0.01
+MAX_LOG_BACKLOG_BYTES = 1 << 20
+FLUSH_TIMEOUT_S = 5.0
+
+EXIT_OK = 0
+EXIT_LOAD_FAILED = 3
+EXIT_PROTOCOL = 4
+
+PR_SET_PDEATHSIG = 1
+
+log = logging.getLogger(__name__)
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Have the kernel kill this process when the front's thread that started it ends."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != parent_pid:  # it died before the call above
+        os._exit(EXIT_OK)
+
+
+class ChannelLogHandler(logging.Handler):
+    """Hands log records to the front; drops them while the front is far behind."""
+
+    def __init__(self, channel: WorkerChannel) -> None:
+        super().__init__()
+        self._channel = channel
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._channel.num_unsent_bytes > MAX_LOG_BACKLOG_BYTES:
+            return
+        try:
+            self._channel.send(Log(record.levelno, f"{record.name}: {self.format(record)}"))
+        except (ValueError, TypeError, TimeoutError):
+            self.handleError(record)
+
+
+class Worker:
+    """State shared by the two threads: the inbox, the stop flag and the step clock."""
+
+    def __init__(self, channel: WorkerChannel) -> None:
+        self._channel = channel
+        self._inbox: deque[FrontMessage] = deque()
+        self._has_work = threading.Event()
+        self._is_stopping = False
+        self._engine: Any = None
+        self._num_steps = 0
+        self._step_started_s = 0.0
+
+    def run(self) -> int:
+        """Serve until Shutdown; the exit status. Runs on the main thread."""
+        io_thread = threading.Thread(target=self._serve_channel, name="fmedge-io", daemon=True)
+        io_thread.start()
+        load = self._next_message()
+        if load is None:
+            return EXIT_OK
+        if not isinstance(load, Load):
+            log.error("the first message was %s, not Load", type(load).__name__)
+            return EXIT_PROTOCOL
+        try:
+            engine = engine_factory(load.engine)(load.settings, self._progress_reporter())
+        except Exception as error:
+            if not self._is_stopping:
+                self._channel.send(load_failure(error))
+            return EXIT_OK if self._is_stopping else EXIT_LOAD_FAILED
+        self._engine = engine
+        try:
+            self._run_engine(engine)
+        finally:
+            engine.close()
+        return EXIT_OK
+
+    def _run_engine(self, engine: Any) -> None:
+        from fmedge.replica.loop import EngineLoop
+
+        loop = EngineLoop(engine, self._channel.send)
+        self._channel.send(Loaded(engine.info))
+        inbox, has_work = self._inbox, self._has_work
+        while not self._is_stopping:
+            has_work.clear()
+            while inbox:
+                self._handle(loop, inbox.popleft())
+            self._step_started_s = time.monotonic()
+            try:
+                worked = loop.run_step()
+            except StepAbortedError:
+                if not self._is_stopping:
+                    raise
+                return
+            finally:
+                self._step_started_s = 0.0
+            if worked:
+                self._num_steps += 1
+            else:
+                has_work.wait()
+
+    def _handle(self, loop: EngineLoop, message: FrontMessage) -> None:
+        match message:
+            case Submit():
+                loop.submit(message)
+            case Cancel():
+                loop.cancel(message.request_ids)
+            case Embed():
+                loop.embed(message)
+            case ClearCache():
+                loop.clear_cache(message.cache_key)
+            case Load():
+                log.error("a second Load message was ignored")
+            case Shutdown():
+                pass  # the I/O thread has acted on it
+
+    def _next_message(self) -> FrontMessage | None:
+        while not self._is_stopping:
+            if self._inbox:
+                return self._inbox.popleft()
+            self._has_work.wait()
+            self._has_work.clear()
+        return None
+
+    def _progress_reporter(self) -> Callable[[float], bool]:
+        reported = 0.0
+
+        def report(fraction: float) -> bool:
+            nonlocal reported
+            if fraction - reported >= LOAD_PROGRESS_STEP:
+                reported = fraction
+                self._channel.send(LoadProgress(fraction))
+            return not self._is_stopping
+
+        return report
+
+    # --- the I/O thread ---
+
+    def _serve_channel(self) -> None:
+        try:
+            self._channel.serve(self._on_messages, self._beat, HEARTBEAT_S)
+        except FrameError as error:
+            sys.stderr.write(f"fmedge worker: the front sent {error}\n")
+            os._exit(EXIT_PROTOCOL)
+        os._exit(EXIT_OK)  # the front is gone, and with it anyone who wanted an answer
+
+    def _on_messages(self, messages: list[FrontMessage]) -> None:
+        self._inbox.extend(messages)
+        if any(isinstance(message, Shutdown) for message in messages):
+            self._is_stopping = True
+            if self._engine is not None:
+                self._engine.abort()
+        self._has_work.set()
+
+    def _beat(self) -> None:
+        if self._channel.num_unsent_bytes > MAX_LOG_BACKLOG_BYTES:
+            return  # this thread is the one that makes room, so it must not wait for room
+        started_s = self._step_started_s
+        running_s = time.monotonic() - started_s if started_s else 0.0
+        self._channel.send(Heartbeat(self._num_steps, running_s, rss_bytes()))
+
+
+def engine_factory(
+    name: str,
+) -> Callable[[EngineSettings, Callable[[float], bool]], Any]:
+    """The factory that `Load.engine` names: "llama", or "module:attribute"."""
+    if name == "llama":
+        from fmedge._native.engine import Engine
+
+        return Engine.load
+    module_name, _, attribute = name.partition(":")
+    factory = getattr(importlib.import_module(module_name), attribute)
+    return cast("Callable[[EngineSettings, Callable[[float], bool]], Any]", factory)
+
+
+def load_failure(error: Exception) -> LoadFailed:
+    """What the front shall know of an engine that could not be loaded."""
+    match error:
+        case ModelFileError():
+            kind = "file"
+        case OutOfMemoryError() | MemoryError():
+            kind = "memory"
+        case _:
+            kind = "other"
+            log.debug("load failed", exc_info=error)
+    message = str(error) or type(error).__name__
+    return LoadFailed(kind, message)
+
+
+def rss_bytes() -> int:
+    """This process's resident memory."""
+    with open("/proc/self/statm", "rb") as statm:
+        num_pages = int(statm.read().split()[1])
+    return num_pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def main(arguments: list[str]) -> int:
+    """Serve the socketpair end whose file descriptor is the first argument."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if len(arguments) != 2 or not all(argument.isdigit() for argument in arguments):
+        sys.stderr.write("fmedge.replica.worker is started by fmedge itself, not by hand.\n")
+        return 2
+    fd, parent_pid = map(int, arguments)
+    die_with_parent(parent_pid)
+    channel = WorkerChannel(socket.socket(fileno=fd))
+    logging.basicConfig(level=logging.INFO, handlers=[ChannelLogHandler(channel)])
+    try:
+        status = Worker(channel).run()
+    except Exception:
+        log.exception("the worker failed")
+        status = 1
+    channel.flush(FLUSH_TIMEOUT_S)
+    return status
+
+
+if __name__ == "__main__":
+    exit_status = main(sys.argv[1:])
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
+    # No interpreter shutdown: the I/O thread may hold anything, and the kernel frees faster.
+    os._exit(exit_status)
