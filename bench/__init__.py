@@ -1,0 +1,1 @@
+"""Measurements against peers and promises: `python -m bench`, or `make bench`."""
