@@ -1,0 +1,96 @@
+"""Loads llama.cpp's libraries and then our extension, and turns its return codes into exceptions.
+
+The `llama_cpp` package is found but never imported: importing it takes long, and would be a second
+libllama in the process if it came after ours.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.metadata
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from fmedge.errors import (
+    KvCacheFullError,
+    ModelFileError,
+    ModelLoadError,
+    NativeError,
+    OutOfMemoryError,
+    StepAbortedError,
+)
+
+LLAMA_CPP_PYTHON_VERSION = "0.3.36"
+
+# In the order in which they need each other; backends that a build lacks are skipped.
+_LIBRARIES = ("ggml-base", "ggml-cpu", "ggml-rpc", "ggml", "llama")
+
+
+def check_version(found: str) -> None:
+    """NativeError unless `found` is the build that the kernels were compiled against."""
+    if found != LLAMA_CPP_PYTHON_VERSION:
+        raise NativeError(
+            f"fmedge was compiled against llama-cpp-python {LLAMA_CPP_PYTHON_VERSION}, but "
+            f"{found} is installed. "
+            f"Run: pip install llama-cpp-python=={LLAMA_CPP_PYTHON_VERSION}"
+        )
+
+
+def _load() -> tuple[Any, Any]:
+    try:
+        found = importlib.metadata.version("llama-cpp-python")
+    except importlib.metadata.PackageNotFoundError:
+        found = None
+    spec = importlib.util.find_spec("llama_cpp") if found is not None else None
+    if found is None or spec is None or spec.origin is None:
+        raise NativeError(
+            "llama-cpp-python is not installed. "
+            f"Run: pip install llama-cpp-python=={LLAMA_CPP_PYTHON_VERSION}"
+        )
+    check_version(found)
+    folder = Path(spec.origin).parent / "lib"
+    for name in _LIBRARIES:
+        path = folder / f"lib{name}.so"
+        if not path.exists() and name not in ("ggml-base", "ggml", "llama"):
+            continue
+        try:
+            ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+        except OSError as error:
+            raise NativeError(f"cannot load llama.cpp from {path}: {error}") from error
+    try:
+        extension = importlib.import_module("fmedge._native._fm")
+    except ImportError as error:
+        raise NativeError(
+            f"fmedge's native extension is missing or does not fit this system ({error}). "
+            "Reinstall fmedge, or in a checkout run: python setup.py build_ext --inplace"
+        ) from error
+    extension.lib.fm_log_install()
+    return extension.ffi, extension.lib
+
+
+ffi, lib = _load()
+
+_EXCEPTIONS: dict[int, type[Exception]] = {
+    lib.FM_ERR_ARGUMENT: NativeError,
+    lib.FM_ERR_MEMORY: OutOfMemoryError,
+    lib.FM_ERR_KV_FULL: KvCacheFullError,
+    lib.FM_ERR_ABORTED: StepAbortedError,
+    lib.FM_ERR_FILE: ModelFileError,
+    lib.FM_ERR_CANCELLED: ModelLoadError,
+    lib.FM_ERR_LOAD: ModelLoadError,
+    lib.FM_ERR_CONTEXT: ModelLoadError,
+}
+
+
+def error_text() -> str:
+    """The text of this thread's last failure."""
+    return str(ffi.string(lib.fm_error_text()).decode("utf-8", "replace"))
+
+
+def check(code: int) -> int:
+    """Returns code if it is no failure, else raises what it stands for."""
+    if code >= 0:
+        return code
+    raise _EXCEPTIONS.get(code, NativeError)(error_text())

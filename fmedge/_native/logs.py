@@ -1,0 +1,83 @@
+"""llama.cpp's log lines, handed to logging.getLogger("fmedge.llama").
+
+The rule: llama.cpp's threads write to a ring in C and never touch Python; Python comes for them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from fmedge._native.binding import ffi, lib
+
+LOGGER_NAME = "fmedge.llama"
+
+_DEBUG, _INFO, _WARN, _ERROR = 1, 2, 3, 4
+_LEVELS = {
+    _DEBUG: logging.DEBUG,
+    _INFO: logging.DEBUG,  # llama.cpp tells its whole life at info
+    _WARN: logging.WARNING,
+    _ERROR: logging.ERROR,
+}
+_POLL_MS = 1000
+
+
+class LogCursor:
+    """A reader of the ring, from now on. Several may read at once; each sees every line."""
+
+    def __init__(self) -> None:
+        self._cursor: Any = ffi.new("uint64_t *", lib.fm_log_cursor())
+        self._level: Any = ffi.new("int *")
+        self._num_lost: Any = ffi.new("uint64_t *")
+        self._text: Any = ffi.new("char[]", lib.FM_LOG_LINE_BYTES)
+
+    def read(self) -> Iterator[tuple[int, str]]:
+        """Lines not read yet, as (level of `logging`, text)."""
+        while True:
+            length = lib.fm_log_read(
+                self._cursor, self._level, self._num_lost, self._text, lib.FM_LOG_LINE_BYTES
+            )
+            if length < 0:
+                return
+            if self._num_lost[0]:
+                yield logging.WARNING, f"{self._num_lost[0]} log lines of llama.cpp were lost"
+            text = ffi.unpack(self._text, length).decode("utf-8", "replace")
+            yield _LEVELS.get(self._level[0], logging.DEBUG), text
+
+    def wait(self, timeout_ms: int) -> bool:
+        """True once there is a line; False after timeout_ms or a wake."""
+        return bool(lib.fm_log_wait(self._cursor[0], timeout_ms))
+
+    def problems(self, limit: int = 5) -> str:
+        """The last warnings and errors since the cursor was made, on one line each."""
+        lines = [text for level, text in self.read() if level >= logging.WARNING]
+        return "\n".join(dict.fromkeys(lines[-limit:]))
+
+
+class LogForwarder:
+    """A thread that hands lines to `logging` until close()."""
+
+    def __init__(self, logger: logging.Logger | None = None) -> None:
+        self._logger = logger or logging.getLogger(LOGGER_NAME)
+        self._cursor = LogCursor()
+        self._is_closing = False
+        self._thread = threading.Thread(target=self._run, name="llama-log", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._is_closing:
+            self._cursor.wait(_POLL_MS)
+            self._forward()
+
+    def _forward(self) -> None:
+        for level, text in self._cursor.read():
+            self._logger.log(level, "%s", text)
+
+    def close(self) -> None:
+        """Hands over what is left and ends the thread."""
+        self._is_closing = True
+        lib.fm_log_wake()
+        self._thread.join(timeout=5.0)
+        self._forward()
