@@ -1,0 +1,251 @@
+"""Which sequence id a sequence runs under, and the KV it finds there.
+
+The engine's KV, the prefix cache's belief and a sequence's `num_computed` change together, here and
+nowhere else. An id is free (holds nothing), retained (a finished sequence's KV) or live.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as AnySequence
+from typing import Literal
+
+from fmedge.replica.sequence import NO_ID, EngineLike, Sequence
+from fmedge.sched.prefix import PrefixCache, PrefixMatch
+from fmedge.sched.steps import StepRates, choose_fillers, min_copy_tokens, service_order
+
+Outcome = Literal["placed", "held_back", "no_room"]
+
+KV_MARGIN_TOKENS = 32
+"""Cells that each running sequence should find free for its next tokens when one more starts;
+without it, a sequence would start only to be preempted a few steps later."""
+
+MIN_HELD_BACK_TOKENS = 32
+"""A sequence waits for another's prefill only for this many tokens or more."""
+
+MAX_LOST_DIVISOR = 4
+"""A retained id is taken over in place if that loses at most a 4th of what it saves."""
+
+
+class Placement:
+    """Owner of the sequence ids of one engine."""
+
+    def __init__(self, engine: EngineLike) -> None:
+        self._engine = engine
+        info = engine.info
+        self._info = info
+        self._owners: list[Sequence | None] = [None] * info.slots
+        self._cache = PrefixCache()
+        self._has_streams = not info.kv_unified and not info.is_recurrent
+        stream_bytes = sum(m.context for m in info.memory) // max(1, info.slots)
+        self._copy_bytes = 0 if info.kv_unified else stream_bytes
+        self._filler_token = (0).to_bytes(4, "little")
+        self.kv_tokens_used = 0  # by live sequences
+
+    def owner(self, seq_id: int) -> Sequence:
+        """The live sequence under an id."""
+        sequence = self._owners[seq_id]
+        assert sequence is not None
+        return sequence
+
+    # a sequence's way in and out
+
+    def place(
+        self,
+        sequence: Sequence,
+        decoding: AnySequence[Sequence],
+        prefilling: AnySequence[Sequence],
+        rates: StepRates,
+    ) -> Outcome:
+        """Give a sequence an id with the longest prefix that is worth taking over.
+
+        held_back: a sequence ahead of it is prefilling a longer prefix right now; ask again after
+        the next step. no_room: KV is short; ask again once a running sequence has ended.
+        """
+        leader = sequence.leader
+        if leader is not None:
+            if _is_prefilling(leader) and leader.num_computed < sequence.hold_until:
+                return "held_back"
+            sequence.leader = None
+        least = min_copy_tokens(rates, self._copy_bytes)
+        match = self._match(sequence, decoding)
+        if match.leader is not None and match.num_promised - match.num_tokens >= max(
+            MIN_HELD_BACK_TOKENS, 2 * least
+        ):
+            leader = self.owner(match.leader)
+            if service_order(leader) < service_order(sequence):
+                sequence.leader = leader
+                sequence.hold_until = match.num_promised
+                return "held_back"
+        if not self._has_room(sequence, match, len(decoding) + len(prefilling)):
+            return "no_room"
+        seq_id, num_tokens = self._take_id(match, least)
+        sequence.seq_id = seq_id
+        sequence.num_computed = num_tokens
+        self._owners[seq_id] = sequence
+        if sequence.cache_prompt:
+            self._cache.put(seq_id, sequence.cache_key, sequence.tokens.tobytes(), num_tokens)
+        return "placed"
+
+    def advance(self, sequence: Sequence) -> None:
+        """A prefilling sequence has computed more: others may copy it now."""
+        self._cache.advance(sequence.seq_id, sequence.num_computed)
+
+    def finish(self, sequence: Sequence) -> None:
+        """A sequence is done; its KV stays for others unless it must not be shared."""
+        seq_id = sequence.seq_id
+        self._owners[seq_id] = None
+        sequence.seq_id = NO_ID
+        if sequence.cache_prompt and sequence.num_computed:
+            held = sequence.tokens[: sequence.num_computed].tobytes()
+            self._cache.extend(seq_id, held, sequence.num_computed)
+            self._cache.finish(seq_id, sequence.num_computed)
+        else:
+            self._empty(seq_id)
+        self.count_kv()
+
+    def evict_live(self, sequence: Sequence) -> None:
+        """Take a running sequence's id and KV away."""
+        self._empty(sequence.seq_id)
+        self._owners[sequence.seq_id] = None
+        sequence.seq_id = NO_ID
+        sequence.num_computed = 0
+        self.count_kv()
+
+    def cut_to_computed(self, sequence: Sequence) -> bool:
+        """Remove KV beyond what a sequence counts as computed; False if the model cannot."""
+        return self._engine.seq_remove(sequence.seq_id, sequence.num_computed)
+
+    # retained prefixes
+
+    def evict_one(self) -> bool:
+        """Forget the least recently used retained prefix; False if there is none."""
+        seq_id = self._cache.lru()
+        if seq_id is None:
+            return False
+        self._empty(seq_id)
+        return True
+
+    def clear(self, cache_key: str | None) -> None:
+        for seq_id in self._cache.finished_ids(cache_key):
+            self._empty(seq_id)
+
+    def borrow_id(self) -> int | None:
+        """An idle id, emptied, for work that leaves it empty; None if all are live."""
+        seq_id = self._idle_id()
+        if seq_id is not None:
+            self._empty(seq_id)
+        return seq_id
+
+    # KV in numbers
+
+    def num_free_kv_tokens(self) -> int | None:
+        """Cells that no live sequence holds; None with a stream a sequence, which cannot run out.
+
+        Equal prefixes count once: an upper bound, as two sequences may have computed the same
+        tokens separately. The engine has the last word (`KvCacheFullError`).
+        """
+        if not self._info.kv_unified:
+            return None
+        self.count_kv()
+        return self._info.kv_tokens - self.kv_tokens_used
+
+    def count_kv(self) -> None:
+        live = [s for s in self._owners if s is not None]
+        if not self._info.kv_unified:
+            self.kv_tokens_used = sum(s.num_computed for s in live)
+            return
+        self._sync(live)
+        separate = sum(s.num_computed for s in live if not s.cache_prompt)
+        self.kv_tokens_used = separate + self._cache.num_distinct_tokens(live_only=True)
+
+    # throw-away tokens in idle streams
+
+    def fillers_for(self, ids: AnySequence[int]) -> list[int]:
+        """Idle streams to run along with these ascending ids (see `choose_fillers`)."""
+        if not self._has_streams or len(ids) < 2 or ids[-1] - ids[0] == len(ids) - 1:
+            return []
+        num_held = [self._num_held(i) for i in range(ids[-1] + 1)]
+        return choose_fillers(ids, num_held, self._info.ctx_size)
+
+    def add_filler(self, seq_id: int) -> None:
+        self._engine.batch.add(seq_id, self._num_held(seq_id), self._filler_token, False)
+
+    def remove_fillers(self, fillers: AnySequence[int]) -> None:
+        for seq_id in fillers:
+            self._engine.seq_remove(seq_id, self._num_held(seq_id))
+
+    def _num_held(self, seq_id: int) -> int:
+        owner = self._owners[seq_id]
+        return self._cache.num_held(seq_id) if owner is None else owner.num_computed
+
+    # how an id is chosen
+
+    def _match(self, sequence: Sequence, decoding: AnySequence[Sequence]) -> PrefixMatch:
+        if not sequence.cache_prompt:
+            return PrefixMatch()
+        self._sync(decoding)
+        return self._cache.match(
+            sequence.cache_key,
+            sequence.tokens.tobytes(),
+            limit=len(sequence.tokens) - 1,  # the last token must run: its logits are needed
+            is_exact=self._info.is_recurrent,
+        )
+
+    def _sync(self, live: AnySequence[Sequence]) -> None:
+        """Tell the cache what live sequences have decoded meanwhile; they do not tell per token."""
+        for sequence in live:
+            if sequence.is_decoding:
+                held = sequence.tokens[: sequence.num_computed].tobytes()
+                self._cache.extend(sequence.seq_id, held, sequence.num_computed)
+
+    def _has_room(self, sequence: Sequence, match: PrefixMatch, num_running: int) -> bool:
+        free = self.num_free_kv_tokens()
+        if free is None or num_running == 0:
+            return True
+        is_shared = match.source is not None and self._cache.is_live(match.source)
+        needed = len(sequence.tokens) - (match.num_tokens if is_shared else 0)
+        return needed + KV_MARGIN_TOKENS * (num_running + 1) <= free
+
+    def _take_id(self, match: PrefixMatch, least: int) -> tuple[int, int]:
+        """An id for a new sequence and how many of its tokens the id holds already."""
+        cache, source = self._cache, match.source
+        target = self._idle_id()
+        assert target is not None, "more sequences run than there are ids"
+        if source is None:
+            self._empty(target)
+            return target, 0
+        if not cache.is_live(source):
+            num_lost = cache.num_held(source) - match.num_tokens
+            if target == source or num_lost * MAX_LOST_DIVISOR <= match.num_tokens:
+                return source, self._reuse(source, match.num_tokens)
+            cache.touch(source)
+        self._empty(target)
+        if match.num_tokens < least:
+            return target, 0
+        self._engine.seq_copy(source, target, match.num_tokens)
+        return target, match.num_tokens
+
+    def _reuse(self, seq_id: int, num_tokens: int) -> int:
+        """Take a retained id over in place, cut to its first tokens; how many it kept."""
+        is_cut = self._cache.num_held(seq_id) > num_tokens
+        self._cache.drop(seq_id)
+        if is_cut and not self._engine.seq_remove(seq_id, num_tokens):
+            self._engine.seq_remove(seq_id)
+            return 0
+        return num_tokens
+
+    def _idle_id(self) -> int | None:
+        """The lowest free id (low ids leave the fewest gaps), else the least recently used."""
+        for seq_id, owner in enumerate(self._owners):
+            if owner is None and seq_id not in self._cache:
+                return seq_id
+        return self._cache.lru()
+
+    def _empty(self, seq_id: int) -> None:
+        """Whatever the id holds is gone, in the cache and in the engine."""
+        self._cache.drop(seq_id)
+        self._engine.seq_remove(seq_id)
+
+
+def _is_prefilling(sequence: Sequence) -> bool:
+    return sequence.seq_id != NO_ID and not sequence.is_decoding

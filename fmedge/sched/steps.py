@@ -1,0 +1,230 @@
+"""Which sequences an engine step runs, and with how many tokens each.
+
+The rule: whatever decodes, decodes in every step; prefill fills what the step budget leaves, in
+order of priority and then arrival, so that one step stays within a time bound that follows from
+measured rates. Everything here is a pure function of its arguments: the worker, the simulator and
+the latency estimate use this one rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+MIN_PREFILL_TOKENS = 32
+"""A smaller chunk pays a whole pass over the weights for little progress."""
+
+UNKNOWN_PREFILL_TOKENS = 128
+"""The chunk beside decoding sequences until a prefill has been timed."""
+
+TAIL_FACTOR = 1.25
+"""A prompt's rest up to this many chunks goes at once: the extra pass would cost more."""
+
+
+COPY_BYTES_PER_S = 4e9
+"""Between streams in host memory: a careful figure for one core, read and written once."""
+
+
+class Schedulable(Protocol):
+    """What the policy must know of a running sequence."""
+
+    @property
+    def handle(self) -> int: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def arrival(self) -> int: ...
+    @property
+    def num_pending(self) -> int:
+        """Tokens whose KV is not computed yet: 1 while decoding, never 0."""
+        ...
+
+    @property
+    def is_decoding(self) -> bool: ...
+
+
+class SequenceState(Struct, frozen=True):
+    """A plain `Schedulable`, for simulation and tests."""
+
+    handle: int
+    num_pending: int
+    is_decoding: bool
+    priority: int = 0
+    arrival: int = 0
+
+
+class StepLimits(Struct, frozen=True):
+    """How long steps may take, and the most tokens one may carry.
+
+    decode_bound_s: a step in which sequences decode shall take no longer than this, or
+    `decode_slowdown` times a step without prefill where that is more (a slow model must still
+    progress). The bound grows with the prefilling sequences per decoding one, up to
+    `prefill_bound_s`, which also bounds a step in which nothing decodes.
+    """
+
+    max_tokens: int
+    decode_bound_s: float = 0.08
+    decode_slowdown: float = 3.0
+    prefill_bound_s: float = 1.0
+
+
+class StepRates(Struct, frozen=True):
+    """Measured speeds; 0 is "not measured yet"."""
+
+    prefill_s_per_token: float = 0.0
+    decode_s: float = 0.0
+
+
+class StepPlan(Struct, frozen=True):
+    """One step: handles that decode a token each and (handle, tokens) that prefill; or, alone,
+    the handle to preempt first because its KV is needed."""
+
+    decode: tuple[int, ...] = ()
+    prefill: tuple[tuple[int, int], ...] = ()
+    preempt: tuple[int, ...] = ()
+
+
+def service_order(sequence: Schedulable) -> tuple[int, int]:
+    """Sort key: most urgent first, then first come."""
+    return (-sequence.priority, sequence.arrival)
+
+
+def choose_victim(running: Iterable[Schedulable]) -> int | None:
+    """The sequence to preempt when KV is full: lowest priority, then youngest.
+
+    The first in service order is never chosen while another exists, so some sequence always runs
+    to its end and no two can preempt each other for ever.
+    """
+    victim = max(running, key=service_order, default=None)
+    return None if victim is None else victim.handle
+
+
+def prefill_budget(
+    rates: StepRates, limits: StepLimits, *, num_decoding: int, num_prefilling: int
+) -> int:
+    """Prefill tokens that a step may carry (before `max_tokens` is shared with decoding)."""
+    room = limits.max_tokens - num_decoding
+    if num_decoding == 0:
+        bound_s = limits.prefill_bound_s
+        known = rates.prefill_s_per_token > 0
+        tokens = int(bound_s / rates.prefill_s_per_token) if known else room
+    else:
+        bound_s = max(limits.decode_bound_s, limits.decode_slowdown * rates.decode_s)
+        bound_s *= max(1.0, num_prefilling / num_decoding)
+        bound_s = min(bound_s, max(limits.prefill_bound_s, 2 * rates.decode_s))
+        if rates.prefill_s_per_token > 0:
+            tokens = int((bound_s - rates.decode_s) / rates.prefill_s_per_token)
+        else:
+            tokens = UNKNOWN_PREFILL_TOKENS
+    return max(0, min(room, max(tokens, MIN_PREFILL_TOKENS)))
+
+
+def min_copy_tokens(rates: StepRates, copy_bytes: int) -> int:
+    """Shortest prefix that is worth copying when a copy moves `copy_bytes`, whatever its length.
+
+    0 bytes: sharing is a matter of metadata, and any token is worth it.
+    """
+    if copy_bytes == 0:
+        return 1
+    if rates.prefill_s_per_token == 0:
+        return MIN_PREFILL_TOKENS
+    copy_s = copy_bytes / COPY_BYTES_PER_S
+    return max(MIN_PREFILL_TOKENS // 2, int(copy_s / rates.prefill_s_per_token))
+
+
+def learn_rates(
+    rates: StepRates, *, num_prefill_tokens: int, num_decoding: int, step_s: float
+) -> StepRates:
+    """Rates after one more timed step. Steps too small to tell are ignored."""
+    if num_prefill_tokens == 0:
+        if num_decoding == 0:
+            return rates
+        return replace(rates, decode_s=_blend(rates.decode_s, step_s))
+    if num_prefill_tokens < MIN_PREFILL_TOKENS // 2:
+        return rates
+    prefill_s = step_s - (rates.decode_s if num_decoding else 0.0)
+    if prefill_s <= 0:
+        return rates
+    return replace(
+        rates,
+        prefill_s_per_token=_blend(rates.prefill_s_per_token, prefill_s / num_prefill_tokens),
+    )
+
+
+def _blend(old: float, new: float) -> float:
+    """Moving average; one outlier (a page fault, a busy machine) moves it by at most a factor."""
+    if old == 0:
+        return new
+    return 0.75 * old + 0.25 * min(max(new, old / 4), old * 4)
+
+
+def plan_step(
+    running: Sequence[Schedulable],
+    budget: int,
+    *,
+    max_tokens: int,
+    num_free_kv_tokens: int | None = None,
+) -> StepPlan:
+    """Plan one step over the running sequences.
+
+    budget: prefill tokens (see `prefill_budget`), which only the rest of a prompt may exceed a
+    little; max_tokens: what a step can carry at all. num_free_kv_tokens: cells that nothing live
+    holds, None where KV cannot run out. Prefill takes only cells that are free. Where decoding
+    sequences cannot get theirs, or nothing could run at all, the plan says only whom to preempt:
+    plan again once its cells are free.
+    """
+    ordered = sorted(running, key=service_order)
+    decode = tuple(s.handle for s in ordered if s.is_decoding)
+    free = num_free_kv_tokens
+    if free is not None:
+        free -= len(decode)
+        if len(ordered) > 1 and (free < 0 or (free == 0 and not decode)):
+            return StepPlan(preempt=(ordered[-1].handle,))
+        free = max(0, free)
+    prefill: list[tuple[int, int]] = []
+    room = max_tokens - len(decode)
+    for sequence in ordered:
+        if sequence.is_decoding:
+            continue
+        chunk = sequence.num_pending
+        if chunk > budget and (prefill or chunk > budget * TAIL_FACTOR):
+            chunk = budget
+        chunk = min(chunk, room)
+        if free is not None:
+            chunk = min(chunk, free)
+            free -= chunk
+        if chunk <= 0:
+            break
+        budget -= chunk
+        room -= chunk
+        prefill.append((sequence.handle, chunk))
+    return StepPlan(decode=decode, prefill=tuple(prefill))
+
+
+MAX_FILLER_RATIO = 4
+"""A row costs a fraction of a pass over the weights; beyond this many, the pass is cheaper."""
+
+
+def choose_fillers(active: Sequence[int], num_held: Sequence[int], ctx_size: int) -> list[int]:
+    """Idle streams that shall decode a throw-away token beside the active ones.
+
+    With a stream a sequence, one graph pass serves only consecutive ids: each gap costs a pass
+    over all weights. Filling a narrow gap with throw-away rows costs a row each instead. A stream
+    that holds far more than the active ones would widen everybody's attention, and a full one has
+    no room: such a gap stays.
+
+    active: ids that run, ascending. num_held: tokens held by each id, 0 and up.
+    """
+    longest = 2 * max((num_held[i] for i in active), default=0) + 256
+    fillers: list[int] = []
+    for low, high in pairwise(active):
+        gap = range(low + 1, high)
+        if 0 < len(gap) <= MAX_FILLER_RATIO and all(
+            num_held[i] < ctx_size and num_held[i] <= longest for i in gap
+        ):
+            fillers.extend(gap)
+    return fillers
