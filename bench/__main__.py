@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import dataclasses
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import uvloop
@@ -16,16 +16,17 @@ import uvloop
 from bench import machine, servers
 from bench.client import ProtocolError
 from bench.context import Bench, Outcome, Skipped, allowed_cores
-from bench.rows import health, interference, single, soak, startup, throughput
+from bench.rows import front, health, interference, single, soak, startup, throughput
 from bench.servers import ServerError
 
-Row = Callable[[Bench], Awaitable[list[Outcome | Skipped]]]
+Row = Callable[[Bench], Coroutine[Any, Any, list[Outcome | Skipped]]]
 
 ROWS: dict[str, Row] = {
     "distinct": throughput.distinct,
     "shared": throughput.shared,
     "interference": interference.run,
     "single": single.run,
+    "front": front.run,
     "startup": startup.run,
     "health": health.run,
     "soak": soak.run,
@@ -70,7 +71,7 @@ def main() -> int:
         bench.say(f"{name}:")
         try:
             found += uvloop.run(ROWS[name](bench))
-        except (ServerError, ProtocolError, OSError, asyncio.TimeoutError) as error:
+        except (TimeoutError, ServerError, ProtocolError, OSError) as error:
             found.append(Skipped(name, f"failed: {error}"))
     print(table(found))
     document = {

@@ -118,10 +118,12 @@ def wait_ready(server: Server, process: subprocess.Popen[bytes], poll_s: float =
     while time.monotonic() < deadline_s:
         if process.poll() is not None:
             raise ServerError(f"{server.name} ended with {process.returncode}:\n{tail(server.log)}")
-        with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
-            with urllib.request.urlopen(url, timeout=5) as response:
-                if response.status == 200:
-                    return
+        with (
+            contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError),
+            urllib.request.urlopen(url, timeout=5) as response,
+        ):
+            if response.status == 200:
+                return
         time.sleep(poll_s)
     raise ServerError(
         f"{server.name} was not ready in {READY_TIMEOUT_S:.0f} s:\n{tail(server.log)}"

@@ -1,0 +1,94 @@
+"""What the server itself costs: an engine that is free, the front alone on one core."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+
+import psutil
+
+from bench import client, load, servers
+from bench.client import Connection
+from bench.context import Bench, Outcome, Skipped
+from bench.servers import Server
+
+SLOTS = 16
+CTX_SIZE = 4096
+MAX_TOKENS = 1500
+NUM_STREAMS = 32
+NUM_PROBES = 300
+QUESTION = "How does a server find out what each token costs it? " * 8
+
+
+async def run(bench: Bench) -> list[Outcome | Skipped]:
+    if len(bench.cores) < 2:
+        return [Skipped("front alone", "needs two cores: one for the front, one for the rest")]
+    port = servers.free_port()
+    command = [
+        sys.executable, "-m", "bench.null_serve",
+        *servers.fmedge_command(bench.model, port, ctx_size=CTX_SIZE, slots=SLOTS, threads=1)[4:],
+    ]  # fmt: skip
+    mine = os.sched_getaffinity(0)
+    front_core, other_core = bench.cores
+    with servers.running("fmedge", command, port, bench.folder / "front.log") as server:
+        front, *workers = server.processes()
+        front.cpu_affinity([front_core])
+        for worker in workers:
+            worker.cpu_affinity([other_core])
+        os.sched_setaffinity(0, {other_core})
+        try:
+            return await _measure(bench, server, front)
+        finally:
+            os.sched_setaffinity(0, mine)
+
+
+async def _measure(bench: Bench, server: Server, front: psutil.Process) -> list[Outcome | Skipped]:
+    rates, loads, events, ttfts = [], [], [], []
+    for number in range(bench.rounds + 1):
+        before_s = _cpu_s(front)
+        prompts = load.random_prompts(NUM_STREAMS, 32, 100_000 + number)
+        requests = [
+            load.completion(server, prompt, MAX_TOKENS, seed) for seed, prompt in enumerate(prompts)
+        ]
+        result = await load.closed_loop(server, requests, SLOTS, MAX_TOKENS)
+        busy_s = _cpu_s(front) - before_s
+        ttft_ms = 1e3 * load.percentile(await _probe(server), 0.5)
+        num_events = sum(len(reply.text_s) for reply in result.replies)
+        bench.say(
+            f"  round {number}: {result.output_tokens_per_s:,.0f} tok/s, front busy "
+            f"{100 * busy_s / result.wall_s:.0f} %, {num_events / (NUM_STREAMS * MAX_TOKENS):.2f} "
+            f"events a token, TTFT p50 {ttft_ms:.2f} ms"
+        )
+        if number:
+            rates.append(result.output_tokens_per_s)
+            loads.append(busy_s / result.wall_s)
+            events.append(num_events / (NUM_STREAMS * MAX_TOKENS))
+            ttfts.append(ttft_ms)
+    detail = {"front_cpu_share": loads, "events_per_token": events}
+    return [
+        Outcome("front alone, one core", "streamed tokens/s", statistics.median(rates), "/s",
+                10_000, True, tuple(rates), detail),
+        Outcome("front alone, one core", "added TTFT p50 (chat)", statistics.median(ttfts), "ms",
+                1.0, False, tuple(ttfts)),
+    ]  # fmt: skip
+
+
+async def _probe(server: Server) -> list[float]:
+    """TTFT in seconds of chat requests that come one after the other."""
+    body = {
+        "model": server.model_name,
+        "messages": [{"role": "user", "content": QUESTION}],
+        "max_tokens": 1,
+        "stream": True,
+    }
+    request = client.post(server.host, server.port, "/v1/chat/completions", body)
+    connection = await Connection.open(server.host, server.port)
+    replies = [client.parse(await connection.send(request)) for _ in range(NUM_PROBES)]
+    connection.close()
+    return [reply.ttft_s for reply in replies]
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
