@@ -1,0 +1,91 @@
+"""/v1/chat/completions: the handler. What a request means is in chat_prepare, how its output
+becomes messages in chat_output."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+import msgspec
+from aiohttp import web
+from msgspec import UNSET
+
+from fmedge.http.chat_output import ChatOutput
+from fmedge.http.chat_prepare import prepare
+from fmedge.http.context import CONTEXT, fingerprint
+from fmedge.http.errors import json_response
+from fmedge.http.output import Output, usage_of
+from fmedge.http.responses import ChatChunk, ChatCompletion, Usage
+from fmedge.http.sampling import num_tokens, stop_strings
+from fmedge.http.sse import event
+from fmedge.http.streaming import complete, stream, submit_all
+
+# What a response says of the tier that served it.
+_TIERS = {"flex": "flex", "priority": "priority", "fast": "priority"}
+
+
+async def create_chat_completion(request: web.Request) -> web.StreamResponse:
+    """POST /v1/chat/completions"""
+    context = request.app[CONTEXT]
+    body = await context.read(request)
+    # Always in a thread: a chat template is foreign code in a process of its own.
+    prepared = await context.prepare(lambda: prepare(body, context, request), in_thread=True)
+    asked, model = prepared.body, prepared.model
+    num_prompt = num_tokens(prepared.requests[0].prompt)
+    include_usage = bool(asked.stream_options and asked.stream_options.include_usage)
+    frame = ChatChunk(
+        id="chatcmpl-" + secrets.token_hex(12),
+        created=int(time.time()),
+        model=model.name,
+        system_fingerprint=fingerprint(model),
+        choices=[],
+        service_tier=_TIERS.get(asked.service_tier, "default") if asked.service_tier else UNSET,
+        usage=None if include_usage else UNSET,
+    )
+    stops = stop_strings(asked)
+    eog = model.vocab.eog_tokens if asked.logprobs else None
+    generations = await submit_all(context, prepared.requests)
+    choices = [
+        ChatOutput(
+            Output(generation, prepared.pieces, stops, eog=eog),
+            index,
+            frame,
+            vocab=model.vocab,
+            splitter=prepared.splitter(),
+            parser=prepared.parser(),
+        )
+        for index, generation in enumerate(generations)
+    ]
+
+    def usage() -> Usage:
+        return usage_of(
+            num_prompt,
+            [choice.output for choice in choices],
+            max(0, generations[0].num_cached_tokens),
+            sum(choice.num_reasoning_tokens for choice in choices),
+        )
+
+    def ending() -> bytes:
+        if not include_usage:
+            return b""
+        timings = choices[0].output.timings(num_prompt)
+        return event(msgspec.structs.replace(frame, usage=usage(), timings=timings))
+
+    if asked.stream:
+        if not include_usage:
+            # The last choice to end carries the timings, as no chunk follows it.
+            ChatOutput.share_timings(choices, num_prompt)
+        return await stream(request, context, choices, ending)
+    await complete(choices)
+    return json_response(
+        ChatCompletion(
+            id=frame.id,
+            created=frame.created,
+            model=frame.model,
+            system_fingerprint=frame.system_fingerprint,
+            choices=[choice.result() for choice in choices],
+            usage=usage(),
+            service_tier=frame.service_tier,
+            timings=choices[0].output.timings(num_prompt),
+        )
+    )

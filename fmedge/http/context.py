@@ -1,0 +1,97 @@
+"""What every handler needs: the dispatcher, the models by name, the settings."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+from aiohttp import web
+
+from fmedge import __version__
+from fmedge.errors import ModelNotFoundError
+from fmedge.http.auth import KEY_ID
+from fmedge.http.decode import nearest
+from fmedge.http.limits import read_body
+from fmedge.http.settings import HttpSettings
+
+if TYPE_CHECKING:
+    from fmedge.dispatch import Dispatcher
+    from fmedge.models.served import ServedModel
+
+T = TypeVar("T")
+
+_NUM_THREADS = 4
+
+
+class Context:
+    """One for each app. `models` maps names; aliases are looked up too."""
+
+    def __init__(
+        self, dispatcher: Dispatcher, models: Mapping[str, ServedModel], settings: HttpSettings
+    ) -> None:
+        self.dispatcher = dispatcher
+        self.settings = settings
+        self.served: list[ServedModel] = list(dict.fromkeys(models.values()))
+        self._by_name: dict[str, ServedModel] = dict(models)
+        for model in self.served:
+            for name in (model.name, *model.aliases):
+                self._by_name.setdefault(name, model)
+        self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="fmedge-prepare")
+        self.started = int(time.time())
+
+    def model(self, name: str | None) -> ServedModel:
+        """By name or alias; None is the first model. Raises ModelNotFoundError."""
+        if name is None:
+            return self.served[0]
+        model = self._by_name.get(name)
+        if model is None:
+            hint = nearest(name, self._by_name) or (
+                " Served here: " + ", ".join(f"`{m.name}`" for m in self.served[:8]) + "."
+            )
+            shown = name if len(name) <= 100 else name[:100] + "..."
+            raise ModelNotFoundError(f"The model `{shown}` is not served here.{hint}")
+        return model
+
+    async def read(self, request: web.Request) -> bytes:
+        """The request's body, within the limits."""
+        return await read_body(request, self.settings.max_body_bytes, self.settings.body_timeout_s)
+
+    async def prepare(self, work: Callable[[], T], *, in_thread: bool) -> T:
+        """Run decoding, rendering and tokenising: here, or in a thread when it may take long."""
+        if not in_thread:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def is_long(self, body: bytes) -> bool:
+        """Whether handling this body would hold the loop up."""
+        return len(body) > self.settings.executor_threshold_bytes
+
+    def cache_key(self, request: web.Request, prompt_cache_key: str | None) -> str:
+        """Whose KV a request may share: the holder's of its API key if keys are isolated, and
+        only its own prompt_cache_key's if it has one."""
+        holder = api_key_id(request)
+        if prompt_cache_key:
+            return hashlib.sha256(f"{holder}\0{prompt_cache_key}".encode()).hexdigest()[:32]
+        return holder if self.settings.isolate_cache_by_key else ""
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)
+
+
+def api_key_id(request: web.Request) -> str:
+    """Who sent this; "" when no keys are asked for."""
+    holder: str = request.get(KEY_ID, "")
+    return holder
+
+
+def fingerprint(model: ServedModel) -> str:
+    """system_fingerprint: changes with the server's version and with the model's name."""
+    return "fm_" + hashlib.sha256(f"{__version__}\0{model.name}".encode()).hexdigest()[:10]

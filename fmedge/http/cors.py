@@ -1,0 +1,52 @@
+"""CORS, off unless origins are given: then exactly those origins may call from a browser."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from fmedge.http.errors import Handler
+
+_METHODS = "GET, POST, OPTIONS"
+_HEADERS = "Authorization, Content-Type, x-api-key"
+_MAX_AGE_S = "600"
+
+
+def cors_middleware(origins: tuple[str, ...]) -> object:
+    """Middleware that answers preflights and marks responses for the allowed origins."""
+    any_origin = "*" in origins
+
+    def allowed(request: web.Request) -> str | None:
+        origin = request.headers.get("Origin")
+        if origin is None:
+            return None
+        if any_origin:
+            return "*"
+        return origin if origin in origins else None
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        origin = allowed(request)
+        if origin is None:
+            return await handler(request)
+        # On the request, so that a stream's headers, sent from inside its handler, carry it too.
+        request["cors"] = origin
+        if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+            asked = request.headers.get("Access-Control-Request-Headers", _HEADERS)
+            headers = {
+                "Access-Control-Allow-Methods": _METHODS,
+                "Access-Control-Allow-Headers": asked if any_origin else _HEADERS,
+                "Access-Control-Max-Age": _MAX_AGE_S,
+            }
+            return web.Response(status=204, headers=headers)
+        return await handler(request)
+
+    return middleware
+
+
+async def add_cors_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """on_response_prepare signal."""
+    origin = request.get("cors")
+    if origin is not None:
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Access-Control-Expose-Headers"] = "Retry-After"
+        response.headers.add("Vary", "Origin")

@@ -1,0 +1,446 @@
+"""Request bodies. These Structs decode requests and are the source of /openapi.json.
+
+A documented OpenAI field that this server cannot honour has the type null, so that the schema
+says the truth; `REFUSED` says why. Descriptions are those of the fields as served here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+ShortText = Annotated[str, Meta(max_length=512)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+JsonObject = dict[str, Any]
+GrammarText = Annotated[str, Meta(max_length=1 << 20)]
+Regex = Annotated[str, Meta(max_length=65536)]
+Stop = Annotated[str, Meta(min_length=1, max_length=1024)]
+Stops = Annotated[list[Stop], Meta(max_length=16)]
+
+# Why a field whose type is null cannot have a value. Keyed by the field's name.
+REFUSED = {
+    "audio": "this server generates text only",
+    "prediction": "predicted outputs are not supported",
+    "web_search_options": "this server searches nothing",
+    "moderation": "this server has no moderation model",
+    "functions": "deprecated by OpenAI: send `tools` instead",
+    "function_call": "deprecated by OpenAI: send `tool_choice` and `tool_calls` instead",
+    "ttl": "prefixes are kept while memory allows, for no promised time",
+    "prompt_cache_breakpoint": "prefixes are found and shared without marks",
+}
+
+
+class StreamOptions(Struct, forbid_unknown_fields=True, frozen=True):
+    """Options of a streamed response."""
+
+    include_usage: Annotated[
+        bool | None, Meta(description="Send one last chunk with the usage and no choices.")
+    ] = None
+    include_obfuscation: Annotated[
+        Literal[False] | None, Meta(description="Padding is never sent; true is refused.")
+    ] = None
+
+
+class SamplingFields(Struct, forbid_unknown_fields=True, kw_only=True):
+    """What chat and text completions share."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=512, description="Name or alias.")]
+    stream: Annotated[bool | None, Meta(description="Send server-sent events.")] = None
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Meta(ge=1, le=128, description="Choices for each prompt.")] | None = None
+    max_tokens: (
+        Annotated[
+            int,
+            Meta(
+                ge=-1,
+                le=2**31 - 1,
+                description="Most tokens of output; -1 and null: the rest of the context, which "
+                "also cuts a larger number (finish_reason `length`).",
+            ),
+        ]
+        | None
+    ) = None
+    temperature: (
+        Annotated[float, Meta(ge=0, le=2, description="0 always takes the likeliest token.")] | None
+    ) = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    logit_bias: (
+        Annotated[
+            dict[str, Annotated[float, Meta(ge=-100, le=100)]],
+            Meta(
+                max_length=4096,
+                description="Token id -> bias on its logit; -100 bans it, 100 forces it.",
+            ),
+        ]
+        | None
+    ) = None
+    seed: (
+        Annotated[
+            int,
+            Meta(
+                ge=-(2**63),
+                le=2**63 - 1,
+                description="The same seed and request give the same tokens. -1 and null: random.",
+            ),
+        ]
+        | None
+    ) = None
+    stop: Annotated[
+        Stop | Stops | None, Meta(description="Output ends before the first of these.")
+    ] = None
+    user: Annotated[ShortText | None, Meta(description="Accepted; nothing depends on it.")] = None
+    # Extensions, named as llama-server and vLLM name them.
+    top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1, description="0 and -1: off.")] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    repeat_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
+    repetition_penalty: (
+        Annotated[float, Meta(gt=0, le=10, description="vLLM's name of repeat_penalty.")] | None
+    ) = None
+    repeat_last_n: (
+        Annotated[
+            int,
+            Meta(
+                ge=-1,
+                le=2**31 - 1,
+                description="How many last tokens the penalties see; -1: all, 0: none.",
+            ),
+        ]
+        | None
+    ) = None
+    penalty_last_n: (
+        Annotated[int, Meta(ge=-1, le=2**31 - 1, description="Same as repeat_last_n.")] | None
+    ) = None
+    ignore_eos: Annotated[
+        bool | None, Meta(description="Never end before max_tokens; stop strings still do.")
+    ] = None
+    min_tokens: (
+        Annotated[int, Meta(ge=0, le=2**31 - 1, description="Do not end before.")] | None
+    ) = None
+    stop_token_ids: Annotated[list[TokenId], Meta(max_length=256)] | None = None
+    cache_prompt: Annotated[
+        bool | None, Meta(description="false: neither read nor keep this prompt's KV.")
+    ] = None
+    regex: Annotated[Regex | None, Meta(description="Output matches this expression.")] = None
+    grammar: Annotated[
+        GrammarText | None, Meta(description="Output follows this grammar: Lark, or GBNF.")
+    ] = None
+    guided_json: Annotated[
+        JsonObject | bool | None, Meta(description="vLLM's name of a JSON schema to follow.")
+    ] = None
+    guided_regex: Annotated[Regex | None, Meta(description="vLLM's name of regex.")] = None
+    guided_choice: (
+        Annotated[
+            list[Annotated[str, Meta(min_length=1)]],
+            Meta(min_length=1, max_length=1024, description="Output is one of these."),
+        ]
+        | None
+    ) = None
+    guided_grammar: Annotated[GrammarText | None, Meta(description="vLLM's name of grammar.")] = (
+        None
+    )
+    priority: (
+        Annotated[
+            int,
+            Meta(
+                ge=-100,
+                le=100,
+                description="Higher goes first and is preempted last; wins over service_tier.",
+            ),
+        ]
+        | None
+    ) = None
+
+
+class TextPart(
+    Struct, tag_field="type", tag="text", forbid_unknown_fields=True, frozen=True, kw_only=True
+):
+    """Text content."""
+
+    text: str
+    prompt_cache_breakpoint: None = None
+
+
+class RefusalPart(Struct, tag_field="type", tag="refusal", forbid_unknown_fields=True, frozen=True):
+    """A refusal that the assistant gave earlier; shown to the model as its text."""
+
+    refusal: str
+
+
+class FunctionCall(Struct, forbid_unknown_fields=True, frozen=True):
+    """What was called: arguments as a JSON text."""
+
+    name: Annotated[str, Meta(max_length=64)]
+    arguments: str
+
+
+class ToolCall(Struct, tag_field="type", tag="function", forbid_unknown_fields=True, kw_only=True):
+    """A call that the assistant made."""
+
+    id: Annotated[str, Meta(max_length=256)]
+    function: FunctionCall
+    index: Annotated[int | None, Meta(description="As streamed deltas have it; unused.")] = None
+
+
+class _Message(Struct, tag_field="role", forbid_unknown_fields=True, frozen=True, kw_only=True):
+    name: ShortText | None = None
+
+
+class SystemMessage(_Message, tag="system", frozen=True):
+    """Instructions."""
+
+    content: str | list[TextPart]
+
+
+class DeveloperMessage(_Message, tag="developer", frozen=True):
+    """Instructions; templates see the role `system`."""
+
+    content: str | list[TextPart]
+
+
+class UserMessage(_Message, tag="user", frozen=True):
+    """What a user said. Text only."""
+
+    content: str | list[TextPart]
+
+
+class AssistantMessage(_Message, tag="assistant", frozen=True):
+    """What the model said. Fields that responses carry as null may be sent back."""
+
+    content: str | list[TextPart | RefusalPart] | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    function_call: None = None
+    audio: None = None
+    annotations: Annotated[list[Any], Meta(max_length=0)] | None = None
+
+
+class ToolMessage(_Message, tag="tool", frozen=True):
+    """What a tool answered to the call of that id."""
+
+    tool_call_id: Annotated[str, Meta(max_length=256)]
+    content: str | list[TextPart]
+
+
+Message = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
+
+
+class FunctionDefinition(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A function that the model may call; `parameters` is a JSON schema, always enforced."""
+
+    name: Name
+    description: str | None = None
+    parameters: JsonObject | None = None
+    strict: bool | None = None
+
+
+class Tool(Struct, tag_field="type", tag="function", forbid_unknown_fields=True, frozen=True):
+    """Only function tools; custom tools are refused."""
+
+    function: FunctionDefinition
+
+
+class FunctionName(Struct, forbid_unknown_fields=True, frozen=True):
+    """Which function."""
+
+    name: Name
+
+
+class NamedTool(Struct, tag_field="type", tag="function", forbid_unknown_fields=True, frozen=True):
+    """The model must call this function."""
+
+    function: FunctionName
+
+
+class AllowedTools(Struct, forbid_unknown_fields=True, frozen=True):
+    """A subset of `tools`."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[NamedTool], Meta(min_length=1, max_length=128)]
+
+
+class AllowedToolChoice(
+    Struct, tag_field="type", tag="allowed_tools", forbid_unknown_fields=True, frozen=True
+):
+    """The model sees every tool's name taken from this subset only."""
+
+    allowed_tools: AllowedTools
+
+
+class TextFormat(Struct, tag_field="type", tag="text", forbid_unknown_fields=True, frozen=True):
+    """Free text."""
+
+
+class JsonObjectFormat(
+    Struct, tag_field="type", tag="json_object", forbid_unknown_fields=True, frozen=True
+):
+    """Any JSON object; `schema` (llama-server's extension) narrows it."""
+
+    schema: JsonObject | None = None
+
+
+class JsonSchema(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A named JSON schema. It is enforced whether or not `strict` is set."""
+
+    name: Name
+    description: str | None = None
+    schema: JsonObject | None = None
+    strict: bool | None = None
+
+
+class JsonSchemaFormat(
+    Struct, tag_field="type", tag="json_schema", forbid_unknown_fields=True, frozen=True
+):
+    """JSON that follows a schema."""
+
+    json_schema: JsonSchema
+
+
+class PromptCacheOptions(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Prompt caching is always implicit."""
+
+    mode: Literal["implicit"] | None = None
+    ttl: None = None
+
+
+class ChatRequest(SamplingFields, kw_only=True):
+    """Body of POST /v1/chat/completions."""
+
+    messages: Annotated[list[Message], Meta(min_length=1, max_length=65536)]
+    max_completion_tokens: (
+        Annotated[
+            int,
+            Meta(ge=-1, le=2**31 - 1, description="As max_tokens; the smaller of both holds."),
+        ]
+        | None
+    ) = None
+    logprobs: Annotated[bool | None, Meta(description="Return log probabilities.")] = None
+    top_logprobs: (
+        Annotated[int, Meta(ge=0, le=20, description="Alternatives shown; needs logprobs.")] | None
+    ) = None
+    tools: Annotated[list[Tool], Meta(max_length=128)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | AllowedToolChoice | None = None
+    parallel_tool_calls: Annotated[
+        bool | None, Meta(description="false: at most one call; default true.")
+    ] = None
+    response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
+    reasoning_effort: Annotated[
+        Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None,
+        Meta(
+            description="Handed to the chat template if it knows reasoning_effort or "
+            "enable_thinking; refused otherwise."
+        ),
+    ] = None
+    chat_template_kwargs: Annotated[
+        JsonObject | None, Meta(description="Further variables for the chat template.")
+    ] = None
+    modalities: Annotated[
+        Annotated[list[Literal["text"]], Meta(min_length=1, max_length=1)] | None,
+        Meta(description="Text only."),
+    ] = None
+    verbosity: Annotated[
+        Literal["medium"] | None, Meta(description="Only the default is known.")
+    ] = None
+    store: Annotated[
+        Literal[False] | None, Meta(description="Nothing is stored; true is refused.")
+    ] = None
+    metadata: (
+        Annotated[
+            dict[str, Annotated[str, Meta(max_length=512)]],
+            Meta(max_length=16, description="Accepted; nothing is stored."),
+        ]
+        | None
+    ) = None
+    safety_identifier: Annotated[
+        ShortText | None, Meta(description="Accepted; nothing depends on it.")
+    ] = None
+    prompt_cache_key: Annotated[
+        ShortText | None,
+        Meta(description="KV is shared only between requests of the same key and API key."),
+    ] = None
+    prompt_cache_options: PromptCacheOptions | None = None
+    prompt_cache_retention: Annotated[
+        Literal["in_memory", "in-memory", "24h"] | None,
+        Meta(description="An upper bound in OpenAI's sense, so memory alone satisfies it."),
+    ] = None
+    service_tier: Annotated[
+        Literal["auto", "default", "flex", "scale", "priority", "fast"] | None,
+        Meta(description="flex: priority -10; priority and fast: 10; the others: 0."),
+    ] = None
+    audio: None = None
+    prediction: None = None
+    web_search_options: None = None
+    moderation: None = None
+    functions: None = None
+    function_call: None = None
+
+
+class CompletionRequest(SamplingFields, kw_only=True):
+    """Body of POST /v1/completions."""
+
+    prompt: Annotated[
+        str | list[str | TokenId | list[TokenId]] | None,
+        Meta(
+            description="A text, a list of texts, a token array, or a list of those; null is the "
+            "empty text."
+        ),
+    ] = None
+    suffix: Annotated[
+        str | None, Meta(description="Text after the gap; only models with infill tokens.")
+    ] = None
+    echo: Annotated[bool | None, Meta(description="Put the prompt before the output.")] = None
+    best_of: (
+        Annotated[
+            int,
+            Meta(ge=1, le=128, description="Run so many, return the n of best mean logprob."),
+        ]
+        | None
+    ) = None
+    logprobs: (
+        Annotated[int, Meta(ge=0, le=20, description="Alternatives shown for each token.")] | None
+    ) = None
+
+
+class EmbeddingRequest(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Body of POST /v1/embeddings."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=512, description="Name or alias.")]
+    input: Annotated[
+        str | list[str | TokenId | list[TokenId]],
+        Meta(description="A text, a list of texts, a token array, or a list of those."),
+    ]
+    encoding_format: Annotated[
+        Literal["float", "base64"] | None, Meta(description="base64: float32, little-endian.")
+    ] = None
+    dimensions: (
+        Annotated[
+            int,
+            Meta(ge=1, le=65536, description="Keep the first so many and normalise again."),
+        ]
+        | None
+    ) = None
+    user: Annotated[ShortText | None, Meta(description="Accepted; nothing depends on it.")] = None
+
+
+class TokenizeRequest(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Body of POST /tokenize."""
+
+    content: str
+    model: Annotated[str | None, Meta(description="Default: the first model.")] = None
+    add_special: Annotated[bool | None, Meta(description="Add BOS and the like.")] = None
+    parse_special: Annotated[
+        bool | None, Meta(description="Read control tokens' names as such; default true.")
+    ] = None
+    with_pieces: Annotated[bool | None, Meta(description="Return ids with their text.")] = None
+
+
+class DetokenizeRequest(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Body of POST /detokenize."""
+
+    tokens: list[TokenId]
+    model: Annotated[str | None, Meta(description="Default: the first model.")] = None

@@ -1,0 +1,42 @@
+"""What the HTTP layer can be told; whoever composes the server fills it."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class ApiKey(Struct, frozen=True):
+    """One accepted key. `id` names its holder in logs and cache keys; it is not secret."""
+
+    id: str
+    secret: str
+
+
+class HttpSettings(Struct, frozen=True, kw_only=True):
+    """Limits are per process; times in seconds, sizes in bytes.
+
+    api_keys: empty means that no key is asked for.
+    cors_origins: exact origins, or ("*",); empty leaves CORS off.
+    isolate_cache_by_key: holders of different keys never share KV, so that nobody can learn from
+    a fast first token that someone else sent the same prompt.
+    ping_interval_s: a comment is sent on a stream that has been silent for that long.
+    write_timeout_s: a client that takes nothing for that long is dropped, its requests cancelled.
+    body_timeout_s: a client must have sent its whole body within that time.
+    executor_threshold_bytes: longer bodies are decoded, rendered and tokenised off the loop.
+    max_batch: most sequences (prompts times choices, or embedding inputs) of one request.
+    """
+
+    api_keys: tuple[ApiKey, ...] = ()
+    isolate_cache_by_key: bool = False
+    cors_origins: tuple[str, ...] = ()
+    max_body_bytes: int = 32 << 20
+    max_header_bytes: int = 16 << 10
+    max_headers: int = 100
+    max_concurrent_requests: int = 1024
+    executor_threshold_bytes: int = 32 << 10
+    max_batch: int = 2048
+    ping_interval_s: float = 15.0
+    write_timeout_s: float = 300.0
+    body_timeout_s: float = 60.0
+    keepalive_timeout_s: float = 75.0
+    retry_after_s: float = 1.0
