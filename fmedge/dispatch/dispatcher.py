@@ -98,8 +98,8 @@ class Dispatcher:
         self._entries[replica.name] = _ReplicaEntry(replica, self.metrics)
         replica.start(self)
 
-    async def wait_ready(self, timeout_s: float) -> None:
-        """Return when every model has a ready replica.
+    async def wait_ready(self, timeout_s: float, *, every_replica: bool = False) -> None:
+        """Return when every model has a ready replica (or every replica is ready).
 
         Raises UnavailableError when that takes longer than timeout_s, or a model's last replica
         is given up (its message says why).
@@ -108,7 +108,8 @@ class Dispatcher:
         while True:
             self._changed.clear()
             models = self.status().models
-            if all(model.is_ready for model in models):
+            enough = all if every_replica else any
+            if all(enough(r.status.state == "ready" for r in m.replicas) for m in models):
                 return
             for model in models:
                 if all(self._entries[load.status.name].is_gone for load in model.replicas):

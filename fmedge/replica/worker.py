@@ -129,6 +129,12 @@ class Worker:
 
         loop = EngineLoop(engine, self._channel.send)
         self._channel.send(Loaded(engine.info))
+        try:
+            self._run_steps(loop)
+        finally:
+            loop.close()
+
+    def _run_steps(self, loop: EngineLoop) -> None:
         inbox, has_work = self._inbox, self._has_work
         while not self._is_stopping:
             has_work.clear()
@@ -215,7 +221,9 @@ def engine_factory(
     """The factory that `Load.engine` names: "llama", or "module:attribute"."""
     if name == "llama":
         from fmedge._native.engine import Engine
+        from fmedge._native.logs import LogForwarder
 
+        LogForwarder()  # to `logging`, for as long as the process lives
         return Engine.load
     module_name, _, attribute = name.partition(":")
     factory = getattr(importlib.import_module(module_name), attribute)
