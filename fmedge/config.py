@@ -59,9 +59,6 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
     drain_timeout_s: Annotated[
         Seconds, Meta(description="how long running requests may take to finish at shutdown")
     ] = 30.0
-    load_timeout_s: Annotated[
-        Seconds, Meta(description="how long a model may take to load; 0 is without a limit")
-    ] = 0.0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="least level logged")
     ] = "info"
@@ -84,7 +81,10 @@ class ModelConfig(Struct, frozen=True, kw_only=True):
     model: str
     name: str = ""
     aliases: tuple[str, ...] = ()
-    replicas: Positive = 1
+    replicas: Annotated[Positive, Meta(description="worker processes for each model")] = 1
+    chat_template_file: Annotated[
+        str, Meta(description="Jinja chat template instead of the model's own", extra=_PATH)
+    ] = ""
     engine: EngineSettings = EngineSettings(model_path="")
 
 
@@ -126,6 +126,9 @@ class Setting(Struct, frozen=True):
         bare = _bare(self.type)
         return tuple(get_args(bare)) if get_origin(bare) is Literal else ()
 
+
+# Those of ModelConfig's own fields that [defaults] may hold, and flags set for every model.
+_MODEL_KEYS = ("replicas", "chat_template_file")
 
 # Bounds and help of EngineSettings' fields, whose Struct speaks to the worker and stays plain.
 _ENGINE_KEYS: dict[str, tuple[Any, str]] = {
@@ -183,8 +186,8 @@ def _of_struct(section: str, struct: type[Struct]) -> list[Setting]:
 
 def _of_engine() -> list[Setting]:
     defaults = {f.name: f.default for f in msgspec.structs.fields(EngineSettings)}
-    replicas = [Setting("defaults", "replicas", Positive, 1, "worker processes for each model")]
-    return replicas + [
+    of_model = [s for s in _of_struct("defaults", ModelConfig) if s.key in _MODEL_KEYS]
+    return of_model + [
         Setting("defaults", key, kind, defaults[key], text)
         for key, (kind, text) in _ENGINE_KEYS.items()
     ]
@@ -281,10 +284,7 @@ def _from_file(
             where = f"{path}: [{section}] {key}"
             if key not in keys:
                 raise _unknown(f"{path}: [{section}]", key, keys, known)
-            checked = _check(known[key], value, where)
-            if known[key].is_path and checked:
-                checked = str(path.parent / checked)
-            layers.values[section][key] = (where, checked)
+            layers.values[section][key] = (where, _check_in(path, known[key], value, where))
     blocks = table.get("model", [])
     if not isinstance(blocks, list) or not all(isinstance(b, dict) for b in blocks):
         raise ConfigError(f"{path}: models are a list of tables: write [[model]] for each")
@@ -300,7 +300,7 @@ def _entry(block: dict[str, Any], number: int, path: Path, known: dict[str, Sett
     for key, value in block.items():
         place = f"{where}: {key}"
         if key in engine:
-            entry.values[key] = (place, _check(engine[key], value, place))
+            entry.values[key] = (place, _check_in(path, engine[key], value, place))
         elif key == "aliases":
             entry.aliases = _convert(value, tuple[str, ...], place)
         elif key in ("model", "name"):
@@ -311,6 +311,12 @@ def _entry(block: dict[str, Any], number: int, path: Path, known: dict[str, Sett
     if not entry.model.startswith("hf:") and beside.is_file():
         entry.model = str(beside)
     return entry
+
+
+def _check_in(file: Path, setting: Setting, value: Any, where: str) -> Any:
+    """A value of a file; paths in it are relative to it."""
+    checked = _check(setting, value, where)
+    return str(file.parent / checked) if setting.is_path and checked else checked
 
 
 def _from_env(env: Mapping[str, str], known: dict[str, Setting]) -> dict[Setting, tuple[str, Any]]:
@@ -325,6 +331,13 @@ def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
     names += [ENV_PREFIX + "CONFIG", ENV_PREFIX + "MODEL", ENV_PREFIX + "ALIAS"]
     strangers = [n for n in env if n.startswith(ENV_PREFIX) and n not in names]
     return [f"{n} in the environment is not a setting{_nearest(n, names)}" for n in strangers]
+
+
+def history_file(environ: Mapping[str, str] | None = None) -> Path:
+    """Where `fmedge run` keeps what was typed: $XDG_STATE_HOME/fmedge/history."""
+    env = os.environ if environ is None else environ
+    base = env.get("XDG_STATE_HOME", "")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "fmedge" / "history"
 
 
 def _models_from_env(env: Mapping[str, str]) -> list[Mapping[str, Any]]:
@@ -359,13 +372,16 @@ def _build(layers: _Layers, entries: list[_Entry], file: str) -> Config:
     for entry in entries:
         own = {k: v for k, (_, v) in entry.values.items() if k not in overridden}
         engine = plain["defaults"] | own
-        replicas = engine.pop("replicas", 1)
+        values = {key: engine.pop(key) for key in _MODEL_KEYS if key in engine}
         models.append(
             ModelConfig(
-                model=entry.model, name=entry.name, aliases=entry.aliases, replicas=replicas,
+                model=entry.model,
+                name=entry.name,
+                aliases=entry.aliases,
                 engine=EngineSettings(model_path="", **engine),
+                **values,
             )
-        )  # fmt: skip
+        )
     config = Config(
         server=ServerConfig(**plain["server"]),
         client=ClientConfig(**plain["client"]),

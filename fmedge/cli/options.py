@@ -10,7 +10,8 @@ from fmedge.config import Config, Setting, load_config, settings
 
 _METAVARS = {
     int: "N", float: "X", "host": "HOST", "unix_socket": "FILE", "api_key_file": "FILE",
-    "tls_cert": "FILE", "tls_key": "FILE", "url": "URL", "api_key": "KEY",
+    "chat_template_file": "FILE", "tls_cert": "FILE", "tls_key": "FILE", "url": "URL",
+    "api_key": "KEY",
 }  # fmt: skip
 _GROUPS = {"server": "server", "defaults": "engine, for every model", "client": "server to ask"}
 

@@ -12,6 +12,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_file(parser)
     add_models(parser)
     add_settings(parser, "server", "defaults")
+    # of a command that starts a server for itself: see private_server.py
+    parser.add_argument("--lifeline-fd", type=int, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -21,6 +23,6 @@ def run(args: argparse.Namespace) -> int:
             "no model to serve: name one with --model PATH, --model hf:ORG/REPO, FMEDGE_MODEL, or "
             "a [[model]] of the config file (fmedge list shows what is on this machine)"
         )
-    from fmedge import server
+    from fmedge.server import run as serve
 
-    return server.run(config)
+    return serve(config, lifeline_fd=args.lifeline_fd)

@@ -1,0 +1,146 @@
+"""`fmedge run`: a chat with a model, or one answer; by a running server where one serves it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from typing import Any
+
+from fmedge.cli.api import Api, ApiError
+from fmedge.cli.chat import Answer, Chat, Printer, ask, speed
+from fmedge.cli.options import add_config_file, add_settings, read_config
+from fmedge.cli.private_server import PrivateServer
+from fmedge.config import Config, history_file, settings
+from fmedge.errors import ConfigError, ModelNotFoundError
+
+LOOK_TIMEOUT_S = 0.5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="NAME, PATH or hf:ORG/REPO[:QUANT|/FILE]")
+    parser.add_argument(
+        "prompt", nargs="*", help="ask this once; else from stdin, else talk in the terminal"
+    )
+    parser.add_argument("--system", default="", metavar="TEXT", help="system prompt")
+    parser.add_argument("--temperature", type=float, metavar="T", help="[the server's]")
+    parser.add_argument("--top-p", type=float, metavar="P", help="[the server's]")
+    parser.add_argument("--max-tokens", type=int, metavar="N", help="[the server's]")
+    parser.add_argument("--seed", type=int, metavar="N", help="[random]")
+    parser.add_argument("--verbose", action="store_true", help="show speeds after each answer")
+    add_config_file(parser)
+    add_settings(parser, "client", "defaults")
+
+
+def run(args: argparse.Namespace) -> int:
+    config = read_config(args, "client", "defaults")
+    prompt = _prompt(args)
+    with contextlib.ExitStack() as stack:
+        api, name = _find_server(args, config)
+        if api is None:
+            if sys.stderr.isatty():
+                sys.stderr.write("loading the model ...")
+                sys.stderr.flush()
+            try:
+                private = stack.enter_context(PrivateServer(_serve_args(args)))
+            finally:
+                if sys.stderr.isatty():
+                    sys.stderr.write("\r\x1b[K")
+                    sys.stderr.flush()
+            api = Api(private.url)
+            name = _first_model(api)
+        options = _options(args, name)
+        if prompt is None:
+            chat = Chat(api, options, args.system, verbose=args.verbose)
+            return chat.run(history_file())
+        return _once(api, options, args, prompt)
+
+
+def _once(api: Api, options: dict[str, Any], args: argparse.Namespace, prompt: str) -> int:
+    system = [{"role": "system", "content": args.system}] if args.system else []
+    messages = [*system, {"role": "user", "content": prompt}]
+    printer, answer = Printer(sys.stdout), Answer()
+    try:
+        ask(api, {**options, "messages": messages, "stream": True}, printer, answer)
+    finally:
+        printer.end()
+    if args.verbose:
+        sys.stderr.write(speed(answer))
+    return 0
+
+
+def _prompt(args: argparse.Namespace) -> str | None:
+    """The one question; None to talk. Both an argument and piped text: the text follows."""
+    parts = [" ".join(args.prompt)] if args.prompt else []
+    if not sys.stdin.isatty():
+        try:
+            parts.append(sys.stdin.read())
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"standard input is not UTF-8 text: {error.reason}") from error
+    prompt = "\n\n".join(part for part in parts if part.strip())
+    if not prompt and (args.prompt or not sys.stdin.isatty()):
+        raise ConfigError("nothing to ask: the prompt is empty")
+    return prompt or None
+
+
+def _find_server(args: argparse.Namespace, config: Config) -> tuple[Api | None, str]:
+    """The server that was named, else one at the usual place if it serves the model."""
+    if config.client.url:
+        api = Api(config.client.url, config.client.api_key)
+        names = _names(api)
+        if args.model not in names:
+            raise ModelNotFoundError(
+                f"{config.client.url} does not serve {args.model!r}; it serves {', '.join(names)}"
+            )
+        return api, args.model
+    server = config.server
+    if server.tls_cert or server.unix_socket or not server.port:
+        return None, ""
+    host = "127.0.0.1" if server.host in ("0.0.0.0", "::", "") else server.host  # noqa: S104
+    host = f"[{host}]" if ":" in host else host
+    api = Api(
+        f"http://{host}:{server.port}", config.client.api_key, connect_timeout_s=LOOK_TIMEOUT_S
+    )
+    try:
+        # by name alone: a path that the user gives may be another file of the same name
+        return (api, args.model) if args.model in _names(api) else (None, "")
+    except ApiError:
+        return None, ""
+
+
+def _names(api: Api) -> list[str]:
+    status, body = api.get("/v1/models")
+    if status != 200 or not isinstance(body, dict):
+        raise ApiError(f"{api.url}/v1/models: HTTP {status}", status=status)
+    names: list[str] = []
+    for entry in body.get("data", ()):
+        names += [str(entry.get("id", "")), *map(str, entry.get("aliases") or ())]
+    return names
+
+
+def _first_model(api: Api) -> str:
+    return _names(api)[0]
+
+
+def _serve_args(args: argparse.Namespace) -> list[str]:
+    passed = ["--model", args.model, "--log-level", "warning", "--drain-timeout-s", "0"]
+    passed += ["--api-key-file=", "--tls-cert=", "--tls-key="]  # the socket's folder is the lock
+    if args.config:
+        passed += ["--config", args.config]
+    for setting in settings("defaults"):
+        value = getattr(args, setting.key, None)
+        if value is None:
+            continue
+        if setting.is_bool:
+            passed.append(setting.flag if value else setting.flag.replace("--", "--no-", 1))
+        else:
+            passed.append(f"{setting.flag}={value}")
+    return passed
+
+
+def _options(args: argparse.Namespace, model: str) -> dict[str, Any]:
+    options: dict[str, Any] = {"model": model}
+    for name in ("temperature", "top_p", "max_tokens", "seed"):
+        if (value := getattr(args, name)) is not None:
+            options[name] = value
+    return options

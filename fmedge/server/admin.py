@@ -1,0 +1,67 @@
+"""GET /admin/status: what `fmedge ps` shows."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+import msgspec
+from aiohttp import web
+from msgspec import Struct
+
+from fmedge import __version__
+from fmedge.dispatch import DispatcherStatus
+from fmedge.server.plan import ModelPlan
+
+
+class ModelFacts(Struct, frozen=True, kw_only=True):
+    """What does not change while a model is served."""
+
+    name: str
+    aliases: tuple[str, ...]
+    path: str
+    architecture: str
+    quant: str
+    num_params: int
+    file_bytes: int
+
+
+class AdminStatus(Struct, frozen=True, kw_only=True):
+    """The server, its models and their replicas."""
+
+    version: str
+    pid: int
+    uptime_s: float
+    models: list[ModelFacts]
+    load: DispatcherStatus
+
+
+def add_routes(
+    app: web.Application, status: Callable[[], DispatcherStatus], plans: list[ModelPlan]
+) -> None:
+    started_s = time.monotonic()
+    facts = [
+        ModelFacts(
+            name=plan.name,
+            aliases=plan.aliases,
+            path=plan.engine.model_path,
+            architecture=plan.metadata.architecture,
+            quant=plan.metadata.quant,
+            num_params=plan.metadata.num_params,
+            file_bytes=plan.metadata.file_bytes,
+        )
+        for plan in plans
+    ]
+
+    async def get_status(_: web.Request) -> web.Response:
+        body = AdminStatus(
+            version=__version__,
+            pid=os.getpid(),
+            uptime_s=time.monotonic() - started_s,
+            models=facts,
+            load=status(),
+        )
+        return web.Response(body=msgspec.json.encode(body), content_type="application/json")
+
+    app.router.add_get("/admin/status", get_status)

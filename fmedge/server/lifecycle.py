@@ -1,0 +1,246 @@
+"""Start and stop of a server, in order.
+
+What can be wrong without loading anything is found first: keys, TLS, the port, the model files.
+Then the workers start; while they load, /health says so. The front opens a model's tokenizer only
+after a worker has loaded that file, so that a hostile one costs a worker and not the front.
+Stopping: drain with the port still open, then close the streams, then the workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import resource
+import signal
+import socket
+import ssl
+import sys
+from typing import TYPE_CHECKING
+
+from fmedge.config import Config, ServerConfig, unknown_variables
+from fmedge.errors import FmedgeError, UnavailableError
+from fmedge.server import access, listener, logs
+from fmedge.server.plan import ModelPlan, plan_models, serve_model
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from fmedge.dispatch import Dispatcher
+    from fmedge.http.settings import ApiKey
+
+LOAD_TIMEOUT_S = 3600.0
+CLOSE_TIMEOUT_S = 5.0
+HURRIED_CLOSE_TIMEOUT_S = 0.5
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+log = logging.getLogger(__name__)
+
+
+def run(config: Config, *, lifeline_fd: int | None = None) -> int:
+    """Serves until told to stop; the exit code. FmedgeError for what cannot start.
+
+    lifeline_fd: a socket that is told b"ready", and whose closing at the other end stops the
+    server.
+    """
+    logs.set_up(config.server)
+    for warning in unknown_variables():
+        log.warning("%s", warning)
+    keys = access.read_api_keys(config.server)
+    tls = access.tls_context(config.server)
+    sockets = listener.listen(config.server)
+    try:
+        plans = plan_models(config.models)
+        _raise_file_limit()
+        import uvloop
+
+        server = _Server(config.server, plans, keys, tls, sockets, lifeline_fd)
+        return uvloop.run(server.serve())
+    finally:
+        listener.close(sockets, config.server)
+
+
+def _raise_file_limit() -> None:
+    """Each connection is a file; the usual soft limit of 1024 is for programs that use select."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class _Server:
+    """One run of a server, on one event loop."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        plans: list[ModelPlan],
+        keys: tuple[ApiKey, ...],
+        tls: ssl.SSLContext | None,
+        sockets: list[socket.socket],
+        lifeline_fd: int | None,
+    ) -> None:
+        self._config = config
+        self._plans = plans
+        self._keys = keys
+        self._tls = tls
+        self._sockets = sockets
+        self._lifeline = None if lifeline_fd is None else socket.socket(fileno=lifeline_fd)
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._exit_code = EXIT_OK
+
+    async def serve(self) -> int:
+        self._watch_for_stop()
+        dispatcher = self._start_workers()
+        runner: web.AppRunner | None = None
+        try:
+            loading = await self._show_loading(dispatcher)
+            try:
+                if not await self._until_loaded(dispatcher):
+                    return self._exit_code
+                runner = await self._start_http(dispatcher)
+            finally:
+                await loading.cleanup()
+            self._say_ready()
+            await self._stop.wait()
+            await self._drain(dispatcher)
+        finally:
+            deadline_s = HURRIED_CLOSE_TIMEOUT_S if self._hurry.is_set() else CLOSE_TIMEOUT_S
+            if runner is not None:
+                with contextlib.suppress(TimeoutError):  # clients that read nothing any more
+                    await asyncio.wait_for(runner.cleanup(), deadline_s)
+            await dispatcher.close(deadline_s)
+        return self._exit_code
+
+    # --- start ---
+
+    def _start_workers(self) -> Dispatcher:
+        from fmedge.dispatch import Dispatcher
+        from fmedge.replica.local import LocalReplica
+        from fmedge.sched.core import CoreSettings
+
+        dispatcher = Dispatcher(CoreSettings(max_waiting=self._config.max_queued_requests))
+        for plan in self._plans:
+            for number in range(plan.num_replicas):
+                name = f"{plan.name}/{number}"
+                dispatcher.add_replica(LocalReplica(name, plan.name, plan.engine))
+        return dispatcher
+
+    async def _show_loading(self, dispatcher: Dispatcher) -> web.AppRunner:
+        await asyncio.sleep(0)  # the workers' processes start before our own slow imports
+        from aiohttp import web
+
+        from fmedge.server.loading import loading_app
+
+        app = loading_app(dispatcher.status)
+        return await self._listen_with(web.AppRunner(app, access_log=None))
+
+    async def _until_loaded(self, dispatcher: Dispatcher) -> bool:
+        """False when told to stop before that."""
+        import fmedge.http.app  # noqa: F401  (while the workers load)
+
+        loaded = asyncio.create_task(dispatcher.wait_ready(LOAD_TIMEOUT_S))
+        stopped = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait((loaded, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if not loaded.done():
+                return False
+            await loaded
+        except UnavailableError as error:
+            raise FmedgeError(str(error)) from error
+        finally:
+            loaded.cancel()
+            stopped.cancel()
+        return True
+
+    async def _start_http(self, dispatcher: Dispatcher) -> web.AppRunner:
+        from fmedge.http.app import build_app, build_runner
+        from fmedge.http.settings import HttpSettings
+        from fmedge.server import admin
+
+        infos = {
+            model.name: next(r.status.info for r in model.replicas if r.status.info is not None)
+            for model in dispatcher.status().models
+        }
+        models = {plan.name: serve_model(plan, infos[plan.name]) for plan in self._plans}
+        settings = HttpSettings(
+            api_keys=self._keys,
+            isolate_cache_by_key=self._config.isolate_cache_by_key,
+            cors_origins=self._config.cors_origins,
+            max_body_bytes=self._config.max_body_mib << 20,
+            max_concurrent_requests=self._config.max_concurrent_requests,
+        )
+        app = build_app(dispatcher, models, settings)
+        admin.add_routes(app, dispatcher.status, self._plans)
+        runner = await self._listen_with(build_runner(app))
+        # What lives now lives until the end: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        return runner
+
+    async def _listen_with(self, runner: web.AppRunner) -> web.AppRunner:
+        """Serves on copies of the sockets, which stay open when the runner is done."""
+        from aiohttp import web
+
+        await runner.setup()
+        for sock in self._sockets:
+            copy = sock.dup()
+            site = web.SockSite(runner, copy, ssl_context=self._tls, backlog=listener.BACKLOG)
+            await site.start()
+        return runner
+
+    def _say_ready(self) -> None:
+        names = ", ".join(
+            plan.name + (f" ({', '.join(plan.aliases)})" if plan.aliases else "")
+            for plan in self._plans
+        )
+        url = listener.url(self._sockets, self._config)
+        sys.stderr.write(f"fmedge: ready at {url} with {names}\n")
+        sys.stderr.flush()
+        if self._lifeline is not None:
+            with contextlib.suppress(OSError):
+                self._lifeline.send(b"ready")
+
+    # --- stop ---
+
+    def _watch_for_stop(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal, number)
+        if self._lifeline is not None:
+            self._lifeline.setblocking(False)
+            loop.add_reader(self._lifeline.fileno(), self._on_lifeline)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self._stop.is_set():
+            log.warning("%s again: stopping at once", number.name)
+            self._hurry.set()
+            return
+        if number == signal.SIGINT:
+            self._exit_code = EXIT_INTERRUPTED
+        log.info("%s: finishing what runs, for %g s at most; a second signal stops at once",
+                 number.name, self._config.drain_timeout_s)  # fmt: skip
+        self._stop.set()
+
+    def _on_lifeline(self) -> None:
+        """Nothing is ever sent to us: readable means closed."""
+        assert self._lifeline is not None
+        asyncio.get_running_loop().remove_reader(self._lifeline.fileno())
+        self._lifeline.close()
+        self._lifeline = None
+        self._stop.set()
+        self._hurry.set()
+
+    async def _drain(self, dispatcher: Dispatcher) -> None:
+        drained = asyncio.create_task(dispatcher.drain(self._config.drain_timeout_s))
+        hurried = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait((drained, hurried), return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        if not drained.done():
+            drained.cancel()
+            await dispatcher.drain(0.0)
