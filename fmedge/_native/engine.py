@@ -90,9 +90,7 @@ class Engine:
         self.info = _info(raw, self.memory(), load_s)
 
     @classmethod
-    def load(
-        cls, settings: EngineSettings, on_progress: ProgressCallback | None = None
-    ) -> Engine:
+    def load(cls, settings: EngineSettings, on_progress: ProgressCallback | None = None) -> Engine:
         """Loads a model; on_progress (fraction in [0, 1]) returning False cancels.
 
         ModelLoadError or OutOfMemoryError with llama.cpp's last complaints, NativeError for
@@ -208,8 +206,11 @@ class Engine:
         check(lib.fm_engine_state_restore(self._open_handle(), seq, data, len(state)))
 
     def embed(self, tokens: bytes, seq: int) -> bytes:
-        """The pooled embedding of packed int32 tokens as packed float32, not normalised: [num_embd];
-        with pooling "none" [num_tokens, num_embd]. Uses `seq`, leaves it empty, clears batch."""
+        """The pooled embedding of packed int32 tokens as packed float32, not normalised:
+        [num_embd]; with pooling "none" [num_tokens, num_embd].
+
+        Uses `seq` and leaves it empty; clears the batch.
+        """
         handle = self._open_handle()
         packed = ffi.from_buffer("int32_t[]", tokens)
         num_floats = lib.fm_engine_embed_floats(handle, len(packed))
@@ -231,7 +232,7 @@ class Engine:
             for row in rows[0:num_rows]
         )
 
-    def logits(self, row: int) -> memoryview:
+    def logits(self, row: int) -> memoryview[float]:
         """float32[num_vocab] of an output row of the last step, valid until the next one."""
         logits = lib.fm_engine_logits(self._open_handle(), row)
         if logits == ffi.NULL:

@@ -47,7 +47,8 @@ static int pool_chunk(fm_engine *engine, int32_t start, int32_t num_chunk, int32
                 break;
             case LLAMA_POOLING_TYPE_CLS:
             case LLAMA_POOLING_TYPE_LAST:
-                if (position == (engine->info.pooling == LLAMA_POOLING_TYPE_CLS ? 0 : num_tokens - 1)) {
+                if (position ==
+                    (engine->info.pooling == LLAMA_POOLING_TYPE_CLS ? 0 : num_tokens - 1)) {
                     memcpy(out, vector, (size_t)width * sizeof *out);
                 }
                 break;
@@ -67,8 +68,7 @@ static int embed_whole(fm_engine *engine, int32_t seq, const int32_t *tokens, in
                        engine->info.ubatch_size, num_tokens);
     }
     fill_batch(engine, seq, 0, tokens, num_tokens, true);
-    const int rc =
-        fm_engine_run_batch(engine, engine->memory == NULL || engine->info.has_encoder);
+    const int rc = fm_engine_run_batch(engine, engine->memory == NULL || engine->info.has_encoder);
     if (rc != FM_OK) {
         return rc;
     }

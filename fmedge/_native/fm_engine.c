@@ -12,6 +12,7 @@ enum {
     MAX_OVERRIDES = 256,
     MAX_DEVICES = 64,
     DEFAULT_CTX_SIZE = 8192,
+    FM_CELL_RECORD_BYTES = 48, /* position, shift, extent and a bit for each sequence */
 };
 
 struct load_args {
@@ -179,8 +180,8 @@ static int make_context_params(const fm_engine_params *params, fm_engine *engine
     }
     ctx_params.n_threads = params->threads;
     ctx_params.n_threads_batch = params->threads;
-    ctx_params.pooling_type = embeds_whole ? (enum llama_pooling_type)params->pooling
-                                           : LLAMA_POOLING_TYPE_NONE;
+    ctx_params.pooling_type =
+        embeds_whole ? (enum llama_pooling_type)params->pooling : LLAMA_POOLING_TYPE_NONE;
     ctx_params.flash_attn_type = (enum llama_flash_attn_type)params->flash_attn;
     ctx_params.abort_callback = is_abort_requested;
     ctx_params.abort_callback_data = engine;
@@ -220,12 +221,20 @@ static int check_host_memory(const fm_engine_params *params, const fm_engine *en
     if (params->host_bytes_free == 0) {
         return FM_OK;
     }
+    /* llama.cpp keeps a record of each cell, even where it only simulates. */
+    const double records = (double)ctx_params.n_ctx * FM_CELL_RECORD_BYTES;
+    if (records > (double)params->host_bytes_free / 2) {
+        return fm_fail(FM_ERR_MEMORY,
+                       "a context of %d tokens for each of %d slots takes more than the %.1f GiB "
+                       "of the host's memory that are free: use a smaller context or fewer slots",
+                       engine->info.ctx_size, engine->info.slots,
+                       (double)params->host_bytes_free / (1 << 30));
+    }
     /* An upper bound that costs nothing first: the widest any layer's K and V can be. */
     const struct llama_model *model = engine->model;
     char text[32];
-    uint64_t head_k = model_meta(model, "attention.key_length", text, sizeof text)
-                          ? strtoull(text, NULL, 10)
-                          : 0;
+    uint64_t head_k =
+        model_meta(model, "attention.key_length", text, sizeof text) ? strtoull(text, NULL, 10) : 0;
     uint64_t head_v = model_meta(model, "attention.value_length", text, sizeof text)
                           ? strtoull(text, NULL, 10)
                           : 0;
@@ -256,9 +265,9 @@ static int check_host_memory(const fm_engine_params *params, const fm_engine *en
 
 static int open_context(const fm_engine_params *params, fm_engine *engine,
                         struct llama_model_params model_params) {
-    const int32_t pooling =
-        params->pooling != LLAMA_POOLING_TYPE_UNSPECIFIED ? params->pooling
-                                                          : model_pooling(engine->model);
+    const int32_t pooling = params->pooling != LLAMA_POOLING_TYPE_UNSPECIFIED
+                                ? params->pooling
+                                : model_pooling(engine->model);
     char text[16];
     bool embeds_whole = pooling == LLAMA_POOLING_TYPE_RANK ||
                         llama_model_has_encoder(engine->model) ||
@@ -270,7 +279,8 @@ static int open_context(const fm_engine_params *params, fm_engine *engine,
         rc = rc == FM_OK ? check_host_memory(params, engine, model_params, ctx_params) : rc;
         rc = rc == FM_OK ? fm_guard_init_context(engine->model, ctx_params, &engine->ctx) : rc;
         if (rc == FM_OK && engine->ctx == NULL) {
-            rc = fm_fail(FM_ERR_CONTEXT, "llama.cpp refused a context of %d tokens for each of %d slots",
+            rc = fm_fail(FM_ERR_CONTEXT,
+                         "llama.cpp refused a context of %d tokens for each of %d slots",
                          engine->info.ctx_size, engine->info.slots);
         }
         if (rc != FM_OK) {
@@ -278,8 +288,8 @@ static int open_context(const fm_engine_params *params, fm_engine *engine,
         }
         engine->memory = llama_get_memory(engine->ctx);
         /* Some models are bidirectional without saying so in their metadata. */
-        const bool is_whole = embeds_whole || engine->memory == NULL ||
-                              !llama_get_causal_attn(engine->ctx);
+        const bool is_whole =
+            embeds_whole || engine->memory == NULL || !llama_get_causal_attn(engine->ctx);
         if (is_whole == embeds_whole) {
             break;
         }
@@ -290,8 +300,8 @@ static int open_context(const fm_engine_params *params, fm_engine *engine,
     engine->embeds_whole = embeds_whole;
     engine->llama_pooling = (int32_t)llama_pooling_type(engine->ctx);
     engine->info.pooling = engine->llama_pooling != LLAMA_POOLING_TYPE_NONE ? engine->llama_pooling
-                           : pooling == LLAMA_POOLING_TYPE_UNSPECIFIED      ? LLAMA_POOLING_TYPE_MEAN
-                                                                            : pooling;
+                           : pooling == LLAMA_POOLING_TYPE_UNSPECIFIED ? LLAMA_POOLING_TYPE_MEAN
+                                                                       : pooling;
     return FM_OK;
 }
 
@@ -359,7 +369,8 @@ static int load(const fm_engine_params *params, struct load_args *args, fm_engin
     info->slots = params->slots;
     info->kv_unified = params->kv_unified;
     info->num_seqs = params->slots + (params->kv_unified ? params->extra_seqs : 0);
-    info->max_rows = info->num_seqs > FM_EMBED_CHUNK_TOKENS ? info->num_seqs : FM_EMBED_CHUNK_TOKENS;
+    info->max_rows =
+        info->num_seqs > FM_EMBED_CHUNK_TOKENS ? info->num_seqs : FM_EMBED_CHUNK_TOKENS;
     rc = open_context(params, engine, model_params);
     if (rc != FM_OK) {
         return rc;
@@ -420,7 +431,9 @@ void fm_engine_free(fm_engine *engine) {
     free(engine);
 }
 
-void fm_engine_get_info(const fm_engine *engine, fm_engine_info *info) { *info = engine->info; }
+void fm_engine_get_info(const fm_engine *engine, fm_engine_info *info) {
+    *info = engine->info;
+}
 
 void fm_engine_abort(fm_engine *engine) {
     __atomic_store_n(&engine->abort_requested, 1, __ATOMIC_RELAXED);

@@ -28,16 +28,16 @@ typedef struct {
     int32_t ctx_size; /* longest sequence in tokens; 0: min(the model's, 8192) */
     int32_t slots;    /* sequences that decode at once */
     bool kv_unified;
-    int32_t kv_tokens;    /* unified: cells of the pool; 0: ctx_size x slots */
-    int32_t extra_seqs;   /* unified: sequence ids beyond the slots (retained prefixes) */
-    int32_t batch_size;   /* most tokens a step */
-    int32_t ubatch_size;  /* most tokens a compute graph */
+    int32_t kv_tokens;   /* unified: cells of the pool; 0: ctx_size x slots */
+    int32_t extra_seqs;  /* unified: sequence ids beyond the slots (retained prefixes) */
+    int32_t batch_size;  /* most tokens a step */
+    int32_t ubatch_size; /* most tokens a compute graph */
     int32_t threads;
-    int32_t gpu_layers;   /* -1: all */
-    bool has_devices;     /* false: every GPU; true: `devices`, none where num_devices is 0 */
+    int32_t gpu_layers; /* -1: all */
+    bool has_devices;   /* false: every GPU; true: `devices`, none where num_devices is 0 */
     const char *const *devices;
     int32_t num_devices;
-    int32_t split_mode;   /* enum llama_split_mode */
+    int32_t split_mode; /* enum llama_split_mode */
     int32_t main_gpu;
     const float *tensor_split; /* [num_tensor_split] */
     int32_t num_tensor_split;
@@ -142,8 +142,7 @@ int32_t fm_engine_seq_len(const fm_engine *engine, int32_t seq);
 int fm_engine_state_size(fm_engine *engine, int32_t seq, size_t *num_bytes_out);
 int fm_engine_state_save(fm_engine *engine, int32_t seq, uint8_t *data, size_t num_bytes,
                          size_t *num_written_out);
-int fm_engine_state_restore(fm_engine *engine, int32_t seq, const uint8_t *data,
-                            size_t num_bytes);
+int fm_engine_state_restore(fm_engine *engine, int32_t seq, const uint8_t *data, size_t num_bytes);
 
 /* Floats that fm_engine_embed will write for num_tokens tokens. */
 size_t fm_engine_embed_floats(const fm_engine *engine, int32_t num_tokens);

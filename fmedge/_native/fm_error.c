@@ -5,7 +5,9 @@
 
 static _Thread_local char last_error[1024];
 
-const char *fm_error_text(void) { return last_error; }
+const char *fm_error_text(void) {
+    return last_error;
+}
 
 int fm_fail(int code, const char *format, ...) {
     va_list args;

@@ -22,6 +22,10 @@ int fm_guard_load_model(const char *path, struct llama_model_params params,
 int fm_guard_init_context(struct llama_model *model, struct llama_context_params params,
                           struct llama_context **ctx_out);
 
+/* gguf_init_from_callback without tensor data. */
+int fm_guard_gguf_open(gguf_reader_callback_t on_read, void *data, size_t max_chunk_bytes,
+                       uint64_t max_bytes, struct gguf_context **ctx_out);
+
 /* *num_out: llama_tokenize's result (negative: the capacity needed, negated). */
 int fm_guard_tokenize(const struct llama_vocab *vocab, const char *text, int32_t num_bytes,
                       llama_token *tokens, int32_t cap, bool add_special, bool parse_special,

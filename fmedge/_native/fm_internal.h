@@ -21,7 +21,7 @@ struct fm_engine {
     /* the batch: arrays of info.batch_size */
     struct llama_batch batch;
     int32_t num_rows;
-    int32_t *row_tokens;    /* [max_rows] batch index of each output row */
+    int32_t *row_tokens;   /* [max_rows] batch index of each output row */
     int32_t num_step_rows; /* rows of the last step that succeeded */
     bool has_pending_copy; /* llama.cpp copies between streams at the next decode */
 

@@ -59,7 +59,9 @@ static void on_ggml_log(enum ggml_log_level level, const char *text, void *user_
     fm_log_write((int)level, text);
 }
 
-void fm_log_install(void) { llama_log_set(on_ggml_log, NULL); }
+void fm_log_install(void) {
+    llama_log_set(on_ggml_log, NULL);
+}
 
 uint64_t fm_log_cursor(void) {
     pthread_mutex_lock(&ring.mutex);

@@ -13,7 +13,9 @@ void fm_batch_clear(fm_engine *engine) {
     engine->num_rows = 0;
 }
 
-int32_t fm_batch_num_tokens(const fm_engine *engine) { return engine->batch.n_tokens; }
+int32_t fm_batch_num_tokens(const fm_engine *engine) {
+    return engine->batch.n_tokens;
+}
 
 static bool is_seq(const fm_engine *engine, int32_t seq) {
     return seq >= 0 && seq < engine->info.num_seqs;
@@ -121,8 +123,7 @@ int fm_engine_sample(fm_engine *engine, int32_t num_rows, const int32_t *rows,
     for (int32_t i = 0; i < num_rows; i++) {
         const float *logits = fm_engine_logits(engine, rows[i]);
         const uint32_t *mask = masks == NULL ? NULL : masks[i];
-        if (logits == NULL ||
-            fm_sampler_draw(samplers[i], logits, mask, &tokens_out[i]) != FM_OK) {
+        if (logits == NULL || fm_sampler_draw(samplers[i], logits, mask, &tokens_out[i]) != FM_OK) {
             tokens_out[i] = -1;
         }
     }
@@ -217,8 +218,7 @@ int fm_engine_state_save(fm_engine *engine, int32_t seq, uint8_t *data, size_t n
     return rc;
 }
 
-int fm_engine_state_restore(fm_engine *engine, int32_t seq, const uint8_t *data,
-                            size_t num_bytes) {
+int fm_engine_state_restore(fm_engine *engine, int32_t seq, const uint8_t *data, size_t num_bytes) {
     int rc = check_state(engine, seq);
     if (rc != FM_OK) {
         return rc;

@@ -84,7 +84,7 @@ class EngineParams:
             return True
         try:
             return bool(self._on_progress(fraction))
-        except BaseException as error:  # noqa: BLE001 - re-raised after the C call returned
+        except BaseException as error:  # raised again after the C call returned
             self._callback_error = error
             return False
 

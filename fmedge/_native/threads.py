@@ -41,10 +41,11 @@ def cgroup_cpu_quota(root: Path = Path("/")) -> float | None:
 
 def host_bytes_free(root: Path = Path("/")) -> int:
     """Bytes of the host's memory that this process can still get; 0 if that cannot be read."""
-    bounds = []
-    for line in _read(root / "proc/meminfo").splitlines():
-        if line.startswith("MemAvailable:"):
-            bounds.append(int(line.split()[1]) * 1024)
+    bounds = [
+        int(line.split()[1]) * 1024
+        for line in _read(root / "proc/meminfo").splitlines()
+        if line.startswith("MemAvailable:")
+    ]
     for folder in _cgroup_folders(root, "memory"):
         limit = _read(folder / "memory.max") or _read(folder / "memory.limit_in_bytes")
         used = _read(folder / "memory.current") or _read(folder / "memory.usage_in_bytes")
