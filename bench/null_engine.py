@@ -1,15 +1,19 @@
 """An engine that costs nothing: it has a real vocabulary, decodes nothing and says a fixed text.
 
 What a server does with it is all its own cost: http, dispatch, the channel and the engine loop.
+Steps are spaced by a fixed sleep: without it the worker runs so far ahead that the front merges
+hundreds of tokens into an event, and a rate of tokens would say nothing about their cost.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 from fmedge._native.vocab import Vocab
 from fmedge.types import DeviceMemory, EngineInfo, EngineSettings, SamplingParams, TokenLogprobs
 
+STEP_S = 0.0005
 TEXT = (
     "Whoever measures a server with an engine that costs nothing learns what the server itself "
     "costs: every word of this text travels through the channel, becomes text, then JSON, then "
@@ -64,6 +68,7 @@ class NullEngine:
         packed = self.vocab.tokenize(TEXT, add_special=False, parse_special=False)
         self._text = list(memoryview(packed).cast("i"))
         self.batch = NullBatch()
+        self._due_s = 0.0
         ctx_size = settings.ctx_size or 8192
         self.info = EngineInfo(
             ctx_size=ctx_size, slots=settings.slots, batch_size=settings.batch_size,
@@ -86,7 +91,12 @@ class NullEngine:
         return NullSampler((params.seed + num_emitted) % len(self._text))
 
     def step(self) -> None:
-        """Nothing is decoded."""
+        """Nothing is decoded; it ends STEP_S after the last one did, at the earliest."""
+        now_s = time.perf_counter()
+        if now_s < self._due_s:
+            time.sleep(self._due_s - now_s)
+            now_s = self._due_s
+        self._due_s = now_s + STEP_S
 
     def sample(
         self,
