@@ -11,6 +11,8 @@ from fmedge.cli.api import Api, ApiError
 from fmedge.cli.chat import Answer, Chat, Printer, ask, speed
 from fmedge.cli.options import add_config_file, add_settings, read_config
 from fmedge.cli.private_server import PrivateServer
+from fmedge.cli.ps import server_url
+from fmedge.cli.pull import fetch_missing
 from fmedge.config import Config, history_file, settings
 from fmedge.errors import ConfigError, ModelNotFoundError
 
@@ -38,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         api, name = _find_server(args, config)
         if api is None:
+            fetch_missing([args.model])
             if sys.stderr.isatty():
                 sys.stderr.write("loading the model ...")
                 sys.stderr.flush()
@@ -94,13 +97,9 @@ def _find_server(args: argparse.Namespace, config: Config) -> tuple[Api | None, 
             )
         return api, args.model
     server = config.server
-    if server.tls_cert or server.unix_socket or not server.port:
+    if server.tls_cert or not (server.unix_socket or server.port):
         return None, ""
-    host = "127.0.0.1" if server.host in ("0.0.0.0", "::", "") else server.host  # noqa: S104
-    host = f"[{host}]" if ":" in host else host
-    api = Api(
-        f"http://{host}:{server.port}", config.client.api_key, connect_timeout_s=LOOK_TIMEOUT_S
-    )
+    api = Api(server_url(config), config.client.api_key, connect_timeout_s=LOOK_TIMEOUT_S)
     try:
         # by name alone: a path that the user gives may be another file of the same name
         return (api, args.model) if args.model in _names(api) else (None, "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from fmedge.cli.options import add_config_file, add_models, add_settings, read_config
+from fmedge.cli.pull import fetch_missing
 from fmedge.errors import ConfigError
 
 
@@ -23,6 +24,7 @@ def run(args: argparse.Namespace) -> int:
             "no model to serve: name one with --model PATH, --model hf:ORG/REPO, FMEDGE_MODEL, or "
             "a [[model]] of the config file (fmedge list shows what is on this machine)"
         )
+    fetch_missing(model.model for model in config.models)
     from fmedge.server import run as serve
 
     return serve(config, lifeline_fd=args.lifeline_fd)
