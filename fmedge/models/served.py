@@ -105,9 +105,9 @@ class ServedModel:
             variables.pop(name, None)  # the request's own fields say these
         text = self.template.render(shown, native_tools, add_generation_prompt, **variables)
         opens = self.reasoning is not None and prompt_opens_reasoning(text, self.reasoning)
-        return ChatPrompt(text, self.tokenize_rendered(text), opens)
+        return ChatPrompt(text, self.tokenize_prompt(text), opens)
 
-    def tokenize_rendered(self, text: str) -> bytes:
+    def tokenize_prompt(self, text: str) -> bytes:
         """Tokens (packed int32) of a rendered prompt, with BOS once if the model wants one."""
         has_bos = bool(self._bos_text) and text.startswith(self._bos_text)
         return self.vocab.tokenize(text, add_special=not has_bos, parse_special=True)
