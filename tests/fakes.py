@@ -91,7 +91,7 @@ class FakeSampler:
                 self.history.append(token)
                 self.num_emitted += 1
                 return token
-        raise NativeError("every token is forbidden")
+        return -1
 
     def last_logprobs(self) -> TokenLogprobs | None:
         top = self.params.top_logprobs
@@ -177,7 +177,8 @@ class FakeEngine:
         self.copies: list[tuple[int, int, int]] = []
         self.step_sizes: list[int] = []
         self.on_step: Callable[[FakeEngine], None] = lambda engine: None
-        self._cells: list[list[_Cell]] = [[] for _ in range(slots)]
+        self.num_seqs = slots + (3 if kv_unified else 0)
+        self._cells: list[list[_Cell]] = [[] for _ in range(self.num_seqs)]
         self._rows: list[tuple[int, ...]] = []
         self._can_cut = can_cut
         self._pass_s = pass_s

@@ -45,6 +45,9 @@ from fmedge.types import FinishReason
 MAX_WAITING = 4096
 COMPILE_POLL_S = 0.005
 
+NOTHING_TO_DRAW = -1
+"""What the engine samples where a grammar, and bans beside it, leave no token: nothing follows."""
+
 
 class EngineLoop:
     """Runs sequences on an engine; `emit` gets one `Step` a step, and `Failed` and `Embedded`.
@@ -376,7 +379,7 @@ class EngineLoop:
 
     def _accept(self, sequence: Sequence, token: int, now_s: float) -> SequenceTokens:
         """One sampled token, in the front's terms; ends the sequence where it must."""
-        if token in sequence.stops:
+        if token in sequence.stops or token == NOTHING_TO_DRAW:
             return self._end(sequence, None, "stop", now_s)
         sequence.tokens.append(token)
         sequence.last = token
@@ -396,7 +399,6 @@ class EngineLoop:
     ) -> FinishReason | None:
         """The rest of `_accept` for a sequence that is constrained, held off its end, or new."""
         if num_tokens == sequence.unban_at:
-            _mask_banned(sequence, sequence.banned_after)
             sequence.sampler.set_banned(sequence.banned_after)
             sequence.unban_at = -1
         if sequence.matcher is not None:
@@ -443,7 +445,7 @@ class EngineLoop:
             except RequestError as error:
                 self._fail(sequence, error)
                 continue
-            if sequence.mask is None or not _can_continue(sequence, sequence.mask):
+            if sequence.mask is None:
                 self._emit(Step(sequences=(self._end(sequence, None, "stop"),)))
 
     # beginnings and ends
@@ -461,8 +463,6 @@ class EngineLoop:
             banned = tuple(sorted(self._eog | stops))
         sequence.stops = stops
         sequence.is_plain = False  # until its first message is out
-        if submit.grammar is not None:
-            _mask_banned(sequence, banned)
         sequence.sampler = self._new_sampler(
             submit.sampling,
             self._info.num_vocab,
@@ -481,7 +481,7 @@ class EngineLoop:
                 self._fail(sequence, error)
                 continue
             sequence.matcher, sequence.mask = constrained.matcher, constrained.mask
-            if sequence.mask is None or not _can_continue(sequence, sequence.mask):
+            if sequence.mask is None:
                 self._emit(Step(sequences=(self._end(sequence, None, "stop"),)))
                 continue
             insort(self._waiting, sequence, key=service_order)
@@ -622,16 +622,6 @@ class EngineLoop:
 
 def _by_seq_id(sequence: Sequence) -> int:
     return sequence.seq_id
-
-
-def _mask_banned(sequence: Sequence, banned: tuple[int, ...]) -> None:
-    sequence.banned_mask = sum(1 << token for token in set(banned))
-
-
-def _can_continue(sequence: Sequence, mask: bytes) -> bool:
-    """False if the grammar admits only tokens that are banned: then it has said all it can."""
-    banned = sequence.banned_mask
-    return not banned or int.from_bytes(mask, "little") & ~banned != 0
 
 
 def _sampler_factory(engine: EngineLike) -> NewSampler:

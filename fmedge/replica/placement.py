@@ -33,7 +33,8 @@ class Placement:
         self._engine = engine
         info = engine.info
         self._info = info
-        self._owners: list[Sequence | None] = [None] * info.slots
+        num_ids: int = getattr(engine, "num_seqs", info.slots)
+        self._owners: list[Sequence | None] = [None] * num_ids
         self._cache = PrefixCache()
         self._has_streams = not info.kv_unified and not info.is_recurrent
         stream_bytes = sum(m.context for m in info.memory) // max(1, info.slots)

@@ -42,7 +42,8 @@ class EngineLike(Protocol):
     """What the loop needs of `_native.engine.Engine`; fakes and benchmarks bring their own.
 
     An engine may have `new_sampler` with `NewSampler`'s signature; without it, the loop makes
-    `_native.sampler.Sampler`s.
+    `_native.sampler.Sampler`s. One may have `num_seqs`, where there are more sequence ids than
+    slots: they keep the prefixes of finished sequences.
     """
 
     @property
@@ -77,7 +78,6 @@ class Sequence:
     __slots__ = (
         "arrival",
         "banned_after",
-        "banned_mask",
         "cache_key",
         "cache_prompt",
         "cached_at_start",
@@ -131,7 +131,6 @@ class Sequence:
         self.stops: frozenset[int] = frozenset()
         self.unban_at = -1
         self.banned_after: tuple[int, ...] = ()
-        self.banned_mask = 0
         self.wants_logprobs = submit.sampling.top_logprobs >= 0
         self.is_plain = not self.wants_logprobs
         self.leader: Sequence | None = None

@@ -139,27 +139,30 @@ def min_copy_tokens(rates: StepRates, copy_bytes: int) -> int:
 def learn_rates(
     rates: StepRates, *, num_prefill_tokens: int, num_decoding: int, step_s: float
 ) -> StepRates:
-    """Rates after one more timed step. Steps too small to tell are ignored."""
+    """Rates after one more timed step.
+
+    A step of both kinds tells only their sum: both rates move by its ratio to what was expected, so
+    that a machine that became slow as a whole does not look like prefill that became slow.
+    """
+    prefill_s, decode_s = rates.prefill_s_per_token, rates.decode_s
     if num_prefill_tokens == 0:
-        if num_decoding == 0:
-            return rates
-        return replace(rates, decode_s=_blend(rates.decode_s, step_s))
+        return replace(rates, decode_s=_blend(decode_s, step_s)) if num_decoding else rates
     if num_prefill_tokens < MIN_PREFILL_TOKENS // 2:
         return rates
-    prefill_s = step_s - (rates.decode_s if num_decoding else 0.0)
-    if prefill_s <= 0:
-        return rates
-    return replace(
-        rates,
-        prefill_s_per_token=_blend(rates.prefill_s_per_token, prefill_s / num_prefill_tokens),
-    )
+    if num_decoding == 0 or decode_s == 0:
+        return replace(rates, prefill_s_per_token=_blend(prefill_s, step_s / num_prefill_tokens))
+    if prefill_s == 0:
+        rest_s = max(step_s - decode_s, step_s / 4)
+        return replace(rates, prefill_s_per_token=rest_s / num_prefill_tokens)
+    ratio = step_s / (decode_s + prefill_s * num_prefill_tokens)
+    return StepRates(_blend(prefill_s, prefill_s * ratio), _blend(decode_s, decode_s * ratio))
 
 
 def _blend(old: float, new: float) -> float:
     """Moving average; one outlier (a page fault, a busy machine) moves it by at most a factor."""
     if old == 0:
         return new
-    return 0.75 * old + 0.25 * min(max(new, old / 4), old * 4)
+    return 0.75 * old + 0.25 * min(max(new, old / 2), old * 2)
 
 
 def plan_step(
