@@ -65,6 +65,10 @@ class StepBatch:
     def num_tokens(self) -> int:
         return int(lib.fm_batch_num_tokens(self._engine))
 
+    def close(self) -> None:
+        """The engine is gone: nothing can be added any more."""
+        self._engine = ffi.NULL
+
 
 class Engine:
     """A model that llama.cpp loaded. See `EngineSettings` for what decides how."""
@@ -244,10 +248,17 @@ class Engine:
             raise NativeError("this engine was closed")
         return self._handle
 
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Frees model and context. Idempotent; no other call may be running."""
         handle, self._handle = self._handle, None
         if handle is not None:
+            self.batch.close()
             self.vocab.close()
             ffi.release(handle)
 

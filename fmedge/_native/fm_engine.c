@@ -225,10 +225,10 @@ static int check_host_memory(const fm_engine_params *params, const fm_engine *en
     const double records = (double)ctx_params.n_ctx * FM_CELL_RECORD_BYTES;
     if (records > (double)params->host_bytes_free / 2) {
         return fm_fail(FM_ERR_MEMORY,
-                       "a context of %d tokens for each of %d slots takes more than the %.1f GiB "
+                       "a context of %d tokens for each of %d slots takes more than the %llu MiB "
                        "of the host's memory that are free: use a smaller context or fewer slots",
                        engine->info.ctx_size, engine->info.slots,
-                       (double)params->host_bytes_free / (1 << 30));
+                       (unsigned long long)(params->host_bytes_free >> 20));
     }
     /* An upper bound that costs nothing first: the widest any layer's K and V can be. */
     const struct llama_model *model = engine->model;
@@ -254,11 +254,12 @@ static int check_host_memory(const fm_engine_params *params, const fm_engine *en
     }
     if (host_bytes > params->host_bytes_free) {
         return fm_fail(FM_ERR_MEMORY,
-                       "a context of %d tokens for each of %d slots takes %.1f GiB of the host's "
-                       "memory, of which %.1f GiB are free: use a smaller context, fewer slots or "
+                       "a context of %d tokens for each of %d slots takes %llu MiB of the host's "
+                       "memory, of which %llu MiB are free: use a smaller context, fewer slots or "
                        "a smaller KV type",
-                       engine->info.ctx_size, engine->info.slots, (double)host_bytes / (1 << 30),
-                       (double)params->host_bytes_free / (1 << 30));
+                       engine->info.ctx_size, engine->info.slots,
+                       (unsigned long long)(host_bytes >> 20),
+                       (unsigned long long)(params->host_bytes_free >> 20));
     }
     return FM_OK;
 }

@@ -107,6 +107,7 @@ int fm_engine_memory(const fm_engine *engine, fm_memory_row *rows, int cap);
  * From any thread. */
 void fm_engine_abort(fm_engine *engine);
 
+/* The batch outlives its engine in Python, so these three take NULL for a closed one. */
 void fm_batch_clear(fm_engine *engine);
 int32_t fm_batch_num_tokens(const fm_engine *engine);
 

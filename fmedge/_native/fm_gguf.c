@@ -134,7 +134,7 @@ static int parse(const char *path, struct reader *reader, uint64_t file_bytes,
     if (*ctx_out == NULL) {
         char reason[FM_LOG_LINE_BYTES];
         return fm_fail(FM_ERR_FILE, "%s: a broken or truncated GGUF: %s", path,
-                       fm_log_last_error(cursor, reason, sizeof reason));
+                       fm_log_first_error(cursor, reason, sizeof reason));
     }
     rc = check_arrays(path, *ctx_out);
     return rc == FM_OK ? check_data(path, *ctx_out, file_bytes) : rc;

@@ -10,7 +10,7 @@
 typedef struct fm_gguf fm_gguf;
 
 enum {
-    FM_GGUF_MAX_HEADER_BYTES = 128 << 20,
+    FM_GGUF_MAX_HEADER_BYTES = 64 << 20, /* the largest tokenizers take about 16 MiB */
     FM_GGUF_MAX_TENSORS = 1 << 18,
     FM_GGUF_MAX_KEYS = 1 << 16,
     FM_GGUF_MAX_ARRAY_ELEMENTS = 8 << 20, /* over all arrays */

@@ -90,7 +90,7 @@ int fm_log_read(uint64_t *cursor, int *level, uint64_t *num_lost, char *text, in
     return length;
 }
 
-const char *fm_log_last_error(uint64_t cursor, char *text, int cap) {
+const char *fm_log_first_error(uint64_t cursor, char *text, int cap) {
     char line[FM_LOG_LINE_BYTES];
     int level;
     uint64_t num_lost;
@@ -98,12 +98,13 @@ const char *fm_log_last_error(uint64_t cursor, char *text, int cap) {
     while (fm_log_read(&cursor, &level, &num_lost, line, sizeof line) >= 0) {
         if (level == GGML_LOG_LEVEL_ERROR) {
             snprintf(text, (size_t)cap, "%s", line);
+            break;
         }
     }
     return text;
 }
 
-int fm_log_wait(uint64_t cursor, int timeout_ms) {
+int fm_log_wait(uint64_t cursor, uint64_t num_wakes, int timeout_ms) {
     struct timespec deadline;
     clock_gettime(CLOCK_MONOTONIC, &deadline);
     deadline.tv_sec += timeout_ms / 1000;
@@ -113,7 +114,6 @@ int fm_log_wait(uint64_t cursor, int timeout_ms) {
         deadline.tv_nsec -= 1000000000L;
     }
     pthread_mutex_lock(&ring.mutex);
-    const uint64_t num_wakes = ring.num_wakes;
     int rc = 0;
     while (ring.num_written <= cursor && ring.num_wakes == num_wakes && rc == 0) {
         rc = pthread_cond_clockwait(&ring.changed, &ring.mutex, CLOCK_MONOTONIC, &deadline);
@@ -121,6 +121,13 @@ int fm_log_wait(uint64_t cursor, int timeout_ms) {
     const int has_line = ring.num_written > cursor;
     pthread_mutex_unlock(&ring.mutex);
     return has_line;
+}
+
+uint64_t fm_log_num_wakes(void) {
+    pthread_mutex_lock(&ring.mutex);
+    const uint64_t num_wakes = ring.num_wakes;
+    pthread_mutex_unlock(&ring.mutex);
+    return num_wakes;
 }
 
 void fm_log_wake(void) {

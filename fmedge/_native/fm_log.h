@@ -29,12 +29,14 @@ uint64_t fm_log_cursor(void);
  * read. Returns its length, or -1 if there is none yet. */
 int fm_log_read(uint64_t *cursor, int *level, uint64_t *num_lost, char *text, int cap);
 
-/* The last line of level error since cursor, or "" ; returns text. */
-const char *fm_log_last_error(uint64_t cursor, char *text, int cap);
+/* The first line of level error since cursor, or "" ; returns text. llama.cpp says first what was
+ * wrong and then, function by function, that it failed. */
+const char *fm_log_first_error(uint64_t cursor, char *text, int cap);
 
-/* Waits until there is a line at cursor, fm_log_wake() is called, or timeout_ms passed.
- * Returns 1 if there is a line. */
-int fm_log_wait(uint64_t cursor, int timeout_ms);
+/* Waits until there is a line at cursor, the number of wakes is not num_wakes any more, or
+ * timeout_ms passed. Returns 1 if there is a line. */
+int fm_log_wait(uint64_t cursor, uint64_t num_wakes, int timeout_ms);
+uint64_t fm_log_num_wakes(void);
 void fm_log_wake(void);
 
 /* Writes a line as llama.cpp would; fragments without newline are joined. */

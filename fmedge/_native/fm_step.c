@@ -9,12 +9,15 @@
 #include "fm_log.h"
 
 void fm_batch_clear(fm_engine *engine) {
+    if (engine == NULL) {
+        return;
+    }
     engine->batch.n_tokens = 0;
     engine->num_rows = 0;
 }
 
 int32_t fm_batch_num_tokens(const fm_engine *engine) {
-    return engine->batch.n_tokens;
+    return engine == NULL ? 0 : engine->batch.n_tokens;
 }
 
 static bool is_seq(const fm_engine *engine, int32_t seq) {
@@ -31,6 +34,9 @@ static int check_seq(const fm_engine *engine, int32_t seq) {
 
 int32_t fm_batch_add(fm_engine *engine, int32_t seq, int32_t pos, const int32_t *tokens,
                      int32_t num_tokens, bool want_logits) {
+    if (engine == NULL) {
+        return fm_fail(FM_ERR_ARGUMENT, "this engine was closed");
+    }
     struct llama_batch *batch = &engine->batch;
     if (check_seq(engine, seq) != FM_OK) {
         return FM_ERR_ARGUMENT;
@@ -83,7 +89,7 @@ int fm_engine_run_batch(fm_engine *engine, bool encode) {
         return fm_fail(FM_ERR_ABORTED, "the step was aborted");
     }
     char reason[FM_LOG_LINE_BYTES];
-    fm_log_last_error(cursor, reason, sizeof reason);
+    fm_log_first_error(cursor, reason, sizeof reason);
     return fm_fail(FM_ERR, "llama.cpp could not decode a batch of %d tokens (code %d): %s",
                    engine->batch.n_tokens, rc_llama, reason);
 }

@@ -46,9 +46,12 @@ class LogCursor:
             text = ffi.unpack(self._text, length).decode("utf-8", "replace")
             yield _LEVELS.get(self._level[0], logging.DEBUG), text
 
-    def wait(self, timeout_ms: int) -> bool:
-        """True once there is a line; False after timeout_ms or a wake."""
-        return bool(lib.fm_log_wait(self._cursor[0], timeout_ms))
+    def wait(self, timeout_ms: int, num_wakes: int | None = None) -> bool:
+        """True once there is a line; False after timeout_ms, or if the ring's readers were woken
+        since there had been num_wakes (None: now) wakes."""
+        if num_wakes is None:
+            num_wakes = lib.fm_log_num_wakes()
+        return bool(lib.fm_log_wait(self._cursor[0], num_wakes, timeout_ms))
 
     def problems(self, limit: int = 5) -> str:
         """The last warnings and errors since the cursor was made, on one line each."""
@@ -67,8 +70,11 @@ class LogForwarder:
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._is_closing:
-            self._cursor.wait(_POLL_MS)
+        while True:
+            num_wakes = lib.fm_log_num_wakes()
+            if self._is_closing:
+                return
+            self._cursor.wait(_POLL_MS, num_wakes)
             self._forward()
 
     def _forward(self) -> None:
