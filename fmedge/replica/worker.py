@@ -19,6 +19,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
@@ -28,7 +29,7 @@ from fmedge.errors import (
     OutOfMemoryError,
     StepAbortedError,
 )
-from fmedge.replica.channel import FrameError, WorkerChannel
+from fmedge.replica.frames import FrameError
 from fmedge.replica.protocol import (
     Cancel,
     ClearCache,
@@ -43,6 +44,7 @@ from fmedge.replica.protocol import (
     Shutdown,
     Submit,
 )
+from fmedge.replica.worker_channel import WorkerChannel
 
 if TYPE_CHECKING:
     from fmedge.replica.loop import EngineLoop
@@ -54,6 +56,7 @@ MAX_LOG_BACKLOG_BYTES = 1 << 20
 FLUSH_TIMEOUT_S = 5.0
 
 EXIT_OK = 0
+EXIT_INTERNAL = 1
 EXIT_LOAD_FAILED = 3
 EXIT_PROTOCOL = 4
 
@@ -97,7 +100,8 @@ class Worker:
         self._inbox: deque[FrontMessage] = deque()
         self._has_work = threading.Event()
         self._is_stopping = False
-        self._engine: Any = None
+        self._abort_lock = threading.Lock()
+        self._abort_step: Callable[[], None] | None = None  # while there is an engine
         self._num_steps = 0
         self._step_started_s = 0.0
 
@@ -117,10 +121,12 @@ class Worker:
             if not self._is_stopping:
                 self._channel.send(load_failure(error))
             return EXIT_OK if self._is_stopping else EXIT_LOAD_FAILED
-        self._engine = engine
+        self._abort_step = engine.abort
         try:
             self._run_engine(engine)
         finally:
+            with self._abort_lock:
+                self._abort_step = None
             engine.close()
         return EXIT_OK
 
@@ -192,19 +198,26 @@ class Worker:
     # --- the I/O thread ---
 
     def _serve_channel(self) -> None:
+        # However this thread ends, the process does: nobody would hear it any more.
+        status = EXIT_INTERNAL
         try:
             self._channel.serve(self._on_messages, self._beat, HEARTBEAT_S)
+            status = EXIT_OK  # the front is gone
         except FrameError as error:
             sys.stderr.write(f"fmedge worker: the front sent {error}\n")
-            os._exit(EXIT_PROTOCOL)
-        os._exit(EXIT_OK)  # the front is gone, and with it anyone who wanted an answer
+            status = EXIT_PROTOCOL
+        except Exception:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
 
     def _on_messages(self, messages: list[FrontMessage]) -> None:
         self._inbox.extend(messages)
         if any(isinstance(message, Shutdown) for message in messages):
             self._is_stopping = True
-            if self._engine is not None:
-                self._engine.abort()
+            with self._abort_lock:
+                if self._abort_step is not None:
+                    self._abort_step()
         self._has_work.set()
 
     def _beat(self) -> None:
@@ -261,12 +274,14 @@ def main(arguments: list[str]) -> int:
     fd, parent_pid = map(int, arguments)
     die_with_parent(parent_pid)
     channel = WorkerChannel(socket.socket(fileno=fd))
-    logging.basicConfig(level=logging.INFO, handlers=[ChannelLogHandler(channel)])
+    logging.basicConfig(
+        level=logging.INFO, format="%(message)s", handlers=[ChannelLogHandler(channel)]
+    )
     try:
         status = Worker(channel).run()
     except Exception:
         log.exception("the worker failed")
-        status = 1
+        status = EXIT_INTERNAL
     channel.flush(FLUSH_TIMEOUT_S)
     return status
 

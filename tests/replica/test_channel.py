@@ -13,14 +13,9 @@ from hypothesis import strategies as st
 
 from fmedge.errors import ReplicaLostError
 from fmedge.replica import channel as channel_module
-from fmedge.replica.channel import (
-    FrameError,
-    FrameReader,
-    FrontChannel,
-    WorkerChannel,
-    encode_frame,
-    front_decoder,
-)
+from fmedge.replica import worker_channel as worker_channel_module
+from fmedge.replica.channel import FrontChannel
+from fmedge.replica.frames import FrameError, FrameReader, encode_frame, front_decoder
 from fmedge.replica.protocol import (
     MAX_FRAME_BYTES,
     Cancel,
@@ -31,6 +26,7 @@ from fmedge.replica.protocol import (
     Step,
     Submit,
 )
+from fmedge.replica.worker_channel import WorkerChannel
 
 ENCODER = msgspec.msgpack.Encoder()
 DEADLINE_S = 20.0
@@ -177,7 +173,7 @@ async def test_a_worker_that_does_not_read_is_lost(monkeypatch):
 
 
 async def test_a_worker_waits_only_so_long_for_a_front_that_does_not_read(monkeypatch):
-    monkeypatch.setattr(channel_module, "MAX_OUTGOING_BYTES", 100_000)
+    monkeypatch.setattr(worker_channel_module, "MAX_OUTGOING_BYTES", 100_000)
     ours, theirs = socket.socketpair()
     worker = WorkerChannel(theirs)
 
