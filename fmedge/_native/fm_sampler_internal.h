@@ -40,6 +40,9 @@ typedef struct {
     int32_t (*count_sum)(const float *x, int32_t n, float low, float origin, float scale,
                          float *sum);
     int32_t (*count)(const float *x, int32_t n, float low);
+    /* Widens [*least, *greatest] to what of x lies in [low, high). */
+    void (*bounds)(const float *x, int32_t n, float low, float high, float *least,
+                   float *greatest);
     /* w[i] = weight of x[i] where x[i] >= low, else 0. */
     void (*weigh)(const float *x, int32_t n, float low, float origin, float scale, float *w);
     /* Appends the keys of low <= x < high; stops before `keys` could overflow and returns how far it

@@ -109,6 +109,20 @@ FM_TARGET static int32_t FM_(count_sum)(const float *x, int32_t n, float low, fl
     return total;
 }
 
+FM_TARGET static void FM_(bounds)(const float *x, int32_t n, float low, float high, float *least,
+                                  float *greatest) {
+    const FM_(vi) never = (FM_(vi))FM_(all)(-INFINITY);
+    FM_(vf) above = FM_(all)(*greatest), below = FM_(all)(-*least);
+    for (int32_t i = 0; i < n; i += FM_WIDTH) {
+        const FM_(vf) value = FM_(load)(x + i);
+        const FM_(vi) in = (FM_(vi))(value >= FM_(all)(low)) & (FM_(vi))(value < FM_(all)(high));
+        above = FM_MAX((FM_(vf))(((FM_(vi))value & in) | (never & ~in)), above);
+        below = FM_MAX((FM_(vf))(((FM_(vi))-value & in) | (never & ~in)), below);
+    }
+    *greatest = FM_FOLD_MAX(above);
+    *least = -FM_FOLD_MAX(below);
+}
+
 FM_TARGET static void FM_(weigh)(const float *x, int32_t n, float low, float origin, float scale,
                                  float *w) {
     /* Below 2^-126 the kernel's exp stops falling; a weight there is none. */
@@ -153,6 +167,7 @@ static const fm_kernels FM_(kernels) = {
     .max_sum = FM_(max_sum),
     .count_sum = FM_(count_sum),
     .count = FM_(count),
+    .bounds = FM_(bounds),
     .weigh = FM_(weigh),
     .gather = FM_(gather),
     .mask = FM_(mask),

@@ -118,29 +118,53 @@ int32_t fm_select_nth_equal(fm_view *v, float x, int64_t num) {
     return last;
 }
 
+/* Smallest and greatest logit in [low, high); false where there is none. */
+static bool bounds_within(fm_view *v, float low, float high, float *least, float *greatest) {
+    *least = INFINITY;
+    *greatest = -INFINITY;
+    for (int32_t block = 0; block < v->num_blocks; block++) {
+        if (!(v->block_max[block] >= low)) continue;
+        int32_t n;
+        const float *x = fm_view_block(v, block, &n);
+        if (x != NULL) v->kernels->bounds(x, n, low, high, least, greatest);
+    }
+    return *least <= *greatest;
+}
+
+/* Where between high and low the amount above a logit should reach target, if it grew
+ * exponentially from at_high to at_low: as a share of the way down. */
+static double share_down(double target, double at_high, double at_low) {
+    at_high = fmax(at_high, 1.0); /* the best token alone: one, and of weight 1 */
+    if (!(target > at_high) || !(at_low > target)) return target > at_high ? 1.0 : 0.0;
+    return log(target / at_high) / log(at_low / at_high);
+}
+
 fm_cut fm_select_search(fm_view *v, int64_t count, double mass, uint64_t *keys, double *mass_out) {
     /* Tokens >= low suffice; those >= high do not. */
-    float low = -FLT_MAX, high = INFINITY;
+    float low = -FLT_MAX, high = nextafterf(v->max, INFINITY);
     tally at_low = tally_above(v, low), at_high = {0, 0.0};
     *mass_out = at_low.mass;
     if (at_low.count < count && at_low.mass < mass) return (fm_cut){low, INT32_MAX};
 
-    float step = 1.0f;
-    int num_value_steps = 0;
-    while (at_low.count - at_high.count > FM_MAX_KEYS / 2) {
+    for (int step = 0; at_low.count - at_high.count > FM_MAX_KEYS / 4; step++) {
+        if (step % 4 == 0) {
+            /* Logits may be few values, each many times: close in on those that occur. */
+            float least, greatest;
+            if (!bounds_within(v, low, high, &least, &greatest)) break;
+            low = least;
+            high = nextafterf(greatest, INFINITY);
+        }
         const uint32_t low_order = fm_order(low), high_order = fm_order(high);
         if (high_order - low_order <= 1) break;
-        float middle = fm_unorder(low_order + (high_order - low_order) / 2);
-        if (low == -FLT_MAX && v->max - step > low && step < 1e9f) {
-            middle = v->max - step; /* logits lie near their maximum, not near -FLT_MAX */
-            step *= 2.0f;
-        } else if (high < INFINITY && num_value_steps < 24) {
-            const float by_value = low + (high - low) * 0.5f;
-            if (by_value > low && by_value < high) middle = by_value;
-            num_value_steps++;
+        double share = 0.5;
+        if (step % 2 == 0) {
+            share = fmin(share_down((double)count, (double)at_high.count, (double)at_low.count),
+                         share_down(mass, at_high.mass, at_low.mass));
+            share = fmin(fmax(share, 0.02), 0.98);
         }
-        if (middle >= high) {
-            continue; /* only while the doubling step has not left the first bracket */
+        float middle = (float)((double)high - ((double)high - (double)low) * share);
+        if (step > 40 || !(middle > low && middle < high)) {
+            middle = fm_unorder(low_order + (high_order - low_order) / 2);
         }
         const tally at_middle = tally_above(v, middle);
         if (at_middle.count >= count || at_middle.mass >= mass) {
