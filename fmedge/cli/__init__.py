@@ -93,6 +93,13 @@ def _dispatch(args: list[str]) -> int:
         parser = Parser(prog=f"fmedge {verb}", description=_sentence(VERBS[verb][1]))
         module.add_arguments(parser)
         return int(module.run(parser.parse_args(rest)))
+    if args and not args[0].startswith("-"):
+        from difflib import get_close_matches
+
+        near = get_close_matches(args[0], VERBS, n=1)
+        hint = f": did you mean {near[0]!r}?" if near else "."
+        say_error(f"there is no verb {args[0]!r}{hint} See fmedge --help")
+        return EXIT_USAGE
     _top_parser().parse_args(args)
     _top_parser().print_help(sys.stderr)
     return EXIT_USAGE
@@ -108,7 +115,6 @@ def _top_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=_version())
-    parser.add_argument("verb", choices=list(VERBS), help=argparse.SUPPRESS)
     return parser
 
 

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
+from typing import IO
 
 from fmedge.errors import FmedgeError
 
@@ -29,6 +30,7 @@ class PrivateServer:
         self._args = list(serve_args)
         self._start_timeout_s = start_timeout_s
         self._folder: Path | None = None
+        self._log: IO[bytes] | None = None
         self._lifeline: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -59,12 +61,13 @@ class PrivateServer:
         command = [sys.executable, "-m", "fmedge", "serve", *self._args]
         command += ["--unix-socket", str(self._inside("http.sock"))]
         command += ["--lifeline-fd", str(theirs.fileno())]
-        with theirs, self._inside("log").open("wb") as log:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the server)
+        with theirs:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=self._log,
+                stderr=self._log,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # a Ctrl-C in the terminal is for the command alone
             )
@@ -76,7 +79,9 @@ class PrivateServer:
             raise FmedgeError(self._last_words())
 
     def _last_words(self) -> str:
-        lines = self._inside("log").read_text(errors="replace").splitlines()
+        assert self._log is not None
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").splitlines()
         errors = [line for line in lines if line.startswith("fmedge: error: ")]
         if errors:
             return errors[-1].removeprefix("fmedge: error: ")
@@ -93,6 +98,8 @@ class PrivateServer:
             if process.poll() is None:
                 process.kill()
                 process.wait()
+        if self._log is not None:
+            self._log.close()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None

@@ -22,7 +22,10 @@ LOOK_TIMEOUT_S = 0.5
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="NAME, PATH or hf:ORG/REPO[:QUANT|/FILE]")
     parser.add_argument(
-        "prompt", nargs="*", help="ask this once; else from stdin, else talk in the terminal"
+        "prompt",
+        nargs="*",
+        default=[],
+        help="ask this once; else from stdin, else talk in the terminal",
     )
     parser.add_argument("--system", default="", metavar="TEXT", help="system prompt")
     parser.add_argument("--temperature", type=float, metavar="T", help="[the server's]")

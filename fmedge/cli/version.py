@@ -8,6 +8,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 from fmedge import __version__
+from fmedge.errors import FmedgeError
 
 LIBRARIES = ("aiohttp", "cffi", "huggingface_hub", "jinja2", "llguidance", "msgspec", "uvloop")
 
@@ -20,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     facts = {
         "fmedge": __version__,
         "llama-cpp-python": _version("llama-cpp-python"),
-        "llama.cpp": _llama_build(),
+        **_native_facts(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         **{name: _version(name) for name in LIBRARIES},
@@ -41,12 +42,12 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _llama_build() -> str:
-    """What the loaded libllama says of itself; why not, where it cannot be loaded."""
-    from fmedge.errors import FmedgeError
-
+def _native_facts() -> dict[str, str]:
+    """What the loaded libllama says of itself and of the devices; why not, where it is broken."""
     try:
-        from fmedge._native import llama_build
+        from fmedge._native.devices import list_devices
+        from fmedge._native.version import llama_build
     except (FmedgeError, ImportError, OSError) as error:
-        return f"cannot be loaded: {error}"
-    return llama_build()
+        return {"llama.cpp": f"cannot be loaded: {error}"}
+    devices = ", ".join(f"{d.name} ({d.description})" for d in list_devices())
+    return {"llama.cpp": llama_build(), "devices": devices}

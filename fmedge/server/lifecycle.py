@@ -17,6 +17,7 @@ import signal
 import socket
 import ssl
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fmedge.config import Config, ServerConfig, unknown_variables
@@ -62,6 +63,9 @@ def run(config: Config, *, lifeline_fd: int | None = None) -> int:
         return uvloop.run(server.serve())
     finally:
         listener.close(sockets, config.server)
+        if lifeline_fd is not None and config.server.unix_socket:
+            with contextlib.suppress(OSError):  # whoever made the folder may not live to remove it
+                Path(config.server.unix_socket).parent.rmdir()
 
 
 def _raise_file_limit() -> None:
