@@ -61,7 +61,7 @@ class Registry:
             for candidate in (folder / text, folder / f"{text}.gguf"):
                 if candidate.is_file():
                     return _from_path(str(candidate))
-        if text.startswith(("/", "./", "../", "~")) or text.lower().endswith(".gguf"):
+        if text.startswith(("/", "./", "../", "~")):
             raise ModelNotFoundError(f"There is no file {text}.")
         return self._from_name(text)
 
@@ -87,6 +87,8 @@ class Registry:
         if fitting:
             listing = ", ".join(model.name for model in fitting)
             raise ModelNotFoundError(f'"{text}" fits several stored models: {listing}.')
+        if text.lower().endswith(".gguf"):
+            raise ModelNotFoundError(f"There is no file {text}.")
         near = difflib.get_close_matches(text, [*names, *self._aliases], n=1)
         hint = f' Did you mean "{near[0]}"?' if near else ""
         raise ModelNotFoundError(

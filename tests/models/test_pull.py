@@ -115,17 +115,17 @@ def test_a_dropped_connection_is_resumed_within_a_pull(hub: FakeHub, tmp_path: P
 def test_a_truncated_body_leaves_nothing_whole_and_is_resumed_later(
     hub: FakeHub, tmp_path: Path
 ) -> None:
-    class PowerCut(Exception): ...
+    class PowerCutError(Exception): ...
 
     def interrupt(progress: PullProgress) -> None:
         if progress.done_bytes >= 100_000:
-            raise PowerCut
+            raise PowerCutError
 
     blobs = tmp_path / "models--some-org--tiny-GGUF/blobs"
     blobs.mkdir(parents=True)
     partial = blobs / (hub.etag("tiny-Q4_K_M.gguf") + ".incomplete")
     partial.write_bytes(DATA[:120_000])
-    with pytest.raises(PowerCut):
+    with pytest.raises(PowerCutError):
         pull(f"hf:{REPO}:Q4_K_M", interrupt, settings(hub, tmp_path))
     assert looks_whole(tmp_path) == []
     assert list_models(tmp_path) == []
