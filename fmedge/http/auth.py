@@ -11,7 +11,7 @@ from fmedge.http.errors import AuthenticationError, Handler
 from fmedge.http.settings import ApiKey
 
 PUBLIC_PATHS = frozenset({"/health", "/v1/health"})
-KEY_ID = "fmedge_key_id"
+KEY_ID = web.RequestKey("key_id", str)
 
 
 class KeyRing:

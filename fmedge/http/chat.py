@@ -14,7 +14,7 @@ from fmedge.http.chat_output import ChatOutput
 from fmedge.http.chat_prepare import prepare
 from fmedge.http.context import CONTEXT, fingerprint
 from fmedge.http.errors import json_response
-from fmedge.http.output import Output, usage_of
+from fmedge.http.output import LastTimings, Output, usage_of
 from fmedge.http.responses import ChatChunk, ChatCompletion, Usage
 from fmedge.http.sampling import num_tokens, stop_strings
 from fmedge.http.sse import event
@@ -44,6 +44,7 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
     )
     stops = stop_strings(asked)
     eog = model.vocab.eog_tokens if asked.logprobs else None
+    last_timings = LastTimings(num_prompt)
     generations = await submit_all(context, prepared.requests)
     choices = [
         ChatOutput(
@@ -53,6 +54,7 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
             vocab=model.vocab,
             splitter=prepared.splitter(),
             parser=prepared.parser(),
+            timings=last_timings,
         )
         for index, generation in enumerate(generations)
     ]
@@ -68,13 +70,9 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
     def ending() -> bytes:
         if not include_usage:
             return b""
-        timings = choices[0].output.timings(num_prompt)
-        return event(msgspec.structs.replace(frame, usage=usage(), timings=timings))
+        return event(msgspec.structs.replace(frame, usage=usage(), timings=last_timings.get()))
 
     if asked.stream:
-        if not include_usage:
-            # The last choice to end carries the timings, as no chunk follows it.
-            ChatOutput.share_timings(choices, num_prompt)
         return await stream(request, context, choices, ending)
     await complete(choices)
     return json_response(
@@ -86,6 +84,6 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
             choices=[choice.result() for choice in choices],
             usage=usage(),
             service_tier=frame.service_tier,
-            timings=choices[0].output.timings(num_prompt),
+            timings=last_timings.get(),
         )
     )

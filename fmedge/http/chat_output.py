@@ -6,13 +6,12 @@ encoded, between two byte strings made once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import UNSET
 
-from fmedge.http.output import Output, visible
+from fmedge.http.output import LastTimings, Output, visible
 from fmedge.http.responses import (
     ChatChoice,
     ChatChunk,
@@ -51,7 +50,9 @@ class ChatOutput:
         vocab: Vocab,
         splitter: ReasoningSplitter | None,
         parser: ToolParser | None,
+        timings: LastTimings,
     ) -> None:
+        timings.outputs.append(output)
         self.output = output
         self.index = index
         self.num_reasoning_tokens = 0
@@ -65,18 +66,10 @@ class ChatOutput:
         self._reasoning: list[str] = []
         self._calls: list[tuple[CallStart, list[str]]] = []
         self._logprobs: list[TokenLogprob] = []
-        self._timings_with: Sequence[ChatOutput] = ()
-        self._num_prompt = 0
+        self._timings = timings
         marker = frame.id + "#content"
         whole = event(self._chunk(ChatDelta(content=marker)))
         self._before, _, self._after = whole.partition(_encode(marker))
-
-    @staticmethod
-    def share_timings(choices: Sequence[ChatOutput], num_prompt_tokens: int) -> None:
-        """Let the choice that ends last put the first one's timings into its last chunk."""
-        for choice in choices:
-            choice._timings_with = choices
-            choice._num_prompt = num_prompt_tokens
 
     def opening(self) -> bytes:
         return event(self._chunk(ChatDelta(role="assistant", content="")))
@@ -190,10 +183,7 @@ class ChatOutput:
 
     def _last(self) -> bytes:
         chunk = self._chunk(ChatDelta(), finish=self._finish_reason())
-        if self._timings_with and all(c.output.finish is not None for c in self._timings_with):
-            timings = self._timings_with[0].output.timings(self._num_prompt)
-            chunk = msgspec.structs.replace(chunk, timings=timings)
-        return event(chunk)
+        return event(msgspec.structs.replace(chunk, timings=self._timings.get()))
 
     def _chunk(
         self,

@@ -13,7 +13,7 @@ from fmedge.errors import RequestError
 from fmedge.http.context import CONTEXT, Context, api_key_id, fingerprint
 from fmedge.http.decode import BodyDecoder
 from fmedge.http.errors import json_response
-from fmedge.http.output import Output, usage_of, visible
+from fmedge.http.output import LastTimings, Output, usage_of, visible
 from fmedge.http.responses import Completion, CompletionChoice, CompletionLogprobs, Usage
 from fmedge.http.sampling import (
     Sender,
@@ -117,9 +117,19 @@ class CompletionOutput:
     """One choice: a streaming.Choice."""
 
     def __init__(
-        self, output: Output, index: int, echo: str, vocab: Vocab, frame: Completion, *,
+        self,
+        output: Output,
+        index: int,
+        echo: str,
+        frame: Completion,
+        *,
+        vocab: Vocab,
         num_top: int | None,
-    ) -> None:  # fmt: skip
+        timings: LastTimings,
+    ) -> None:
+        """num_top: the request's `logprobs`."""
+        timings.outputs.append(output)
+        self._timings = timings
         self.output = output
         self.index = index
         self.text = echo
@@ -143,7 +153,8 @@ class CompletionOutput:
             return self._before + _encode(text) + self._after if text else b""
         if output.finish is None and not text and not (logprobs and logprobs.tokens):
             return b""
-        return event(self._chunk(text, output.finish, logprobs))
+        chunk = self._chunk(text, output.finish, logprobs)
+        return event(msgspec.structs.replace(chunk, timings=self._timings.get()))
 
     def take(self, batch: TokenBatch) -> None:
         self.text += self.output.push(batch)
@@ -226,15 +237,17 @@ async def create_completion(request: web.Request) -> web.StreamResponse:
     stops = stop_strings(asked)
     wants_logprobs = prepared.requests[0].sampling.top_logprobs >= 0
     eog = model.vocab.eog_tokens if wants_logprobs else None
+    last_timings = LastTimings(prepared.num_prompt_tokens)
     generations = await submit_all(context, prepared.requests)
     choices = [
         CompletionOutput(
             Output(generation, model.pieces, stops, eog=eog),
             index,
             prepared.echoes[index // prepared.num_candidates],
-            model.vocab,
             frame,
+            vocab=model.vocab,
             num_top=asked.logprobs,
+            timings=last_timings,
         )
         for index, generation in enumerate(generations)
     ]
@@ -244,13 +257,10 @@ async def create_completion(request: web.Request) -> web.StreamResponse:
         cached = sum(max(0, generation.num_cached_tokens) for generation in firsts)
         return usage_of(prepared.num_prompt_tokens, [c.output for c in choices], cached)
 
-    timings = choices[0].output.timings
-
     def ending() -> bytes:
-        last = msgspec.structs.replace(frame, timings=timings(prepared.num_prompt_tokens))
-        if include_usage:
-            last = msgspec.structs.replace(last, usage=usage())
-        return event(last)
+        if not include_usage:
+            return b""
+        return event(msgspec.structs.replace(frame, usage=usage(), timings=last_timings.get()))
 
     if asked.stream:
         return await stream(request, context, choices, ending)
@@ -261,7 +271,7 @@ async def create_completion(request: web.Request) -> web.StreamResponse:
             frame,
             choices=[choice.result(index) for index, choice in enumerate(best)],
             usage=usage(),
-            timings=timings(prepared.num_prompt_tokens),
+            timings=last_timings.get(),
         )
     )
 

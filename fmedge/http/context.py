@@ -88,8 +88,7 @@ CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)
 
 def api_key_id(request: web.Request) -> str:
     """Who sent this; "" when no keys are asked for."""
-    holder: str = request.get(KEY_ID, "")
-    return holder
+    return request[KEY_ID] if KEY_ID in request else ""
 
 
 def fingerprint(model: ServedModel) -> str:

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from fmedge.http.errors import Handler
 
+_ORIGIN = web.RequestKey("allowed_origin", str)
 _METHODS = "GET, POST, OPTIONS"
 _HEADERS = "Authorization, Content-Type, x-api-key"
 _MAX_AGE_S = "600"
@@ -29,7 +30,7 @@ def cors_middleware(origins: tuple[str, ...]) -> object:
         if origin is None:
             return await handler(request)
         # On the request, so that a stream's headers, sent from inside its handler, carry it too.
-        request["cors"] = origin
+        request[_ORIGIN] = origin
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             asked = request.headers.get("Access-Control-Request-Headers", _HEADERS)
             headers = {
@@ -45,7 +46,7 @@ def cors_middleware(origins: tuple[str, ...]) -> object:
 
 async def add_cors_headers(request: web.Request, response: web.StreamResponse) -> None:
     """on_response_prepare signal."""
-    origin = request.get("cors")
+    origin = request.get(_ORIGIN)
     if origin is not None:
         response.headers["Access-Control-Allow-Origin"] = origin
         response.headers["Access-Control-Expose-Headers"] = "Retry-After"

@@ -16,6 +16,7 @@ from fmedge.http.schemas import REFUSED
 T = TypeVar("T")
 
 MAX_DEPTH = 64
+_encode = msgspec.json.Encoder().encode
 _UNKNOWN = re.compile(r"unknown field `(.*)`", re.DOTALL)
 _MISSING = re.compile(r"missing required field `(.*)`")
 _STEP = re.compile(r"\.([^.\[]+)|\[([^\]]*)\]")
@@ -58,9 +59,9 @@ class BodyDecoder(Generic[T]):
         what, where = (before, place.removesuffix("`")) if found else (text, "$")
         if unknown := _UNKNOWN.search(what):
             name = unknown[1]
-            known = sorted(self._fields_at(where))
+            fields = sorted(self._fields_at(where))
             return RequestError(
-                f"Unknown field `{_shown(name)}`{_inside(where)}.{nearest(name, known)}",
+                f"Unknown field `{_shown(name)}`{_inside(where)}.{nearest(name, fields)}",
                 param=_join(where, _shown(name)),
                 code="unknown_parameter",
             )
@@ -76,6 +77,14 @@ class BodyDecoder(Generic[T]):
                 f"`{place}` is not supported: {REFUSED[leaf]}.",
                 param=place,
                 code="unsupported_parameter",
+            )
+        if what.startswith("Invalid enum value"):
+            allowed = [v for t in self._types_at(where) for v in _literals(t)]
+            known = ", ".join(f"`{_encode(value).decode()}`" for value in allowed)
+            return RequestError(
+                f"{what}, in `{place}`: it must be one of {known}.",
+                param=place,
+                code="invalid_value",
             )
         if what.startswith("Invalid value") and leaf in ("type", "role"):
             return self._wrong_tag(what, where, leaf)
@@ -104,10 +113,17 @@ class BodyDecoder(Generic[T]):
         return names
 
     def _structs_at(self, where: str) -> list[inspect.StructType]:
+        return [t for t in self._types_at(where) if isinstance(t, inspect.StructType)]
+
+    def _types_at(self, where: str) -> list[inspect.Type]:
         found: list[inspect.Type] = list(_alternatives(inspect.type_info(self._struct)))
         for name, _ in _STEP.findall(where):
             found = [inner for outer in found for inner in _descend(outer, name)]
-        return [t for t in found if isinstance(t, inspect.StructType)]
+        return found
+
+
+def _literals(info: inspect.Type) -> tuple[Any, ...]:
+    return tuple(info.values) if isinstance(info, inspect.LiteralType) else ()
 
 
 def _alternatives(info: inspect.Type) -> Iterator[inspect.Type]:

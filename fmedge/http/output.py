@@ -10,6 +10,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET, UnsetType
+
 from fmedge.errors import GenerationFailedError
 from fmedge.http.responses import CompletionTokensDetails, PromptTokensDetails, Timings, Usage
 from fmedge.models.text import PieceTable, TextStream
@@ -140,6 +142,20 @@ class Output:
             predicted_per_token_ms=_ratio(predicted_s * 1e3, self.num_tokens),
             predicted_per_second=_ratio(self.num_tokens, predicted_s),
         )
+
+
+class LastTimings:
+    """The first choice's timings, for the chunk of whichever choice ends last; unset before."""
+
+    def __init__(self, num_prompt_tokens: int) -> None:
+        self.outputs: list[Output] = []
+        self._num_prompt_tokens = num_prompt_tokens
+
+    def get(self) -> Timings | UnsetType:
+        """Set once every output is over."""
+        if not self.outputs or any(output.finish is None for output in self.outputs):
+            return UNSET
+        return self.outputs[0].timings(self._num_prompt_tokens)
 
 
 def _ratio(numerator: float, denominator: float) -> float:
