@@ -21,12 +21,12 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
-# verb -> (module, help); the modules are imported only when their verb is used.
+# verb -> (module, help); imported only when used. (A module called `list` would hide the builtin.)
 VERBS = {
     "serve": ("serve", "serve models through an OpenAI-compatible API"),
     "run": ("run", "chat with a model in the terminal, or ask it once"),
     "pull": ("pull", "download a model from Hugging Face"),
-    "list": ("list", "list the models on this machine"),
+    "list": ("listing", "list the models on this machine"),
     "rm": ("rm", "remove a downloaded model"),
     "ps": ("ps", "show what a running server serves"),
     "bench": ("bench", "put load on an OpenAI-compatible server and measure it"),

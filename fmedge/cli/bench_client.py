@@ -240,9 +240,10 @@ class Connection(asyncio.Protocol):
         if not self._is_stream:
             self.body += payload
             return
-        if b"\r" in payload:
-            payload = payload.replace(b"\r\n", b"\n")
-        *events, self._events = (self._events + payload).split(b"\n\n")
+        data = self._events + payload if self._events else payload
+        if b"\r" in data:
+            data = data.replace(b"\r\n", b"\n")
+        *events, self._events = data.split(b"\n\n")
         for event in events:
             self._on_event(event, now_s)
 
