@@ -3,7 +3,8 @@
 
 #include "fm_error.h"
 
-/* Fused sampler: draws one token from one row of logits without a candidate array of the vocabulary.
+/* Fused sampler: draws one token from one row of logits without a candidate array of the
+ * vocabulary.
  *
  *     fm_sampler *s;
  *     fm_sampler_new(&params, num_vocab, NULL, NULL, 0, prompt, num_prompt, 0, &s);
@@ -38,8 +39,8 @@ typedef struct {
     float frequency_penalty;
     int32_t penalty_last_n; /* tokens looked at: 0 none, -1 all */
     uint64_t seed;
-    int32_t top_logprobs;   /* -1 no logprobs, 0 the drawn token's, up to FM_SAMPLER_MAX_TOP more */
-    int32_t kernels;        /* FM_KERNELS_*; a variant that this CPU lacks is refused */
+    int32_t top_logprobs; /* -1 no logprobs, 0 the drawn token's, up to FM_SAMPLER_MAX_TOP more */
+    int32_t kernels;      /* FM_KERNELS_*; a variant that this CPU lacks is refused */
 } fm_sampler_params;
 
 typedef struct fm_sampler fm_sampler;
@@ -48,9 +49,9 @@ typedef struct fm_sampler fm_sampler;
 extern "C" {
 #endif
 
-/* bias_tokens, bias_values: [num_bias]; values of equal tokens add up. history: [num_history], prompt
- * and then what was emitted; num_emitted: index of the next output token. Nothing is kept of the
- * arrays. FM_ERR_ARGUMENT: a parameter or token is out of range; *out is NULL on any error. */
+/* bias_tokens, bias_values: [num_bias]; values of equal tokens add up. history: [num_history],
+ * prompt and then what was emitted; num_emitted: index of the next output token. Nothing is kept of
+ * the arrays. FM_ERR_ARGUMENT: a parameter or token is out of range; *out is NULL on any error. */
 int fm_sampler_new(const fm_sampler_params *params, int32_t num_vocab, const int32_t *bias_tokens,
                    const float *bias_values, int32_t num_bias, const int32_t *history,
                    int32_t num_history, uint64_t num_emitted, fm_sampler **out);
@@ -59,8 +60,8 @@ void fm_sampler_free(fm_sampler *s);
 /* Replaces the set of tokens that may not be drawn. */
 int fm_sampler_set_banned(fm_sampler *s, const int32_t *tokens, int32_t num_tokens);
 
-/* Draws a token and accepts it. logits: [num_vocab]. mask: NULL, or ceil(num_vocab / 32) words whose
- * bit t % 32 of word t / 32 allows token t. */
+/* Draws a token and accepts it. logits: [num_vocab]. mask: NULL, or ceil(num_vocab / 32) words
+ * whose bit t % 32 of word t / 32 allows token t. */
 int fm_sampler_draw(fm_sampler *s, const float *logits, const uint32_t *mask, int32_t *token_out);
 
 /* Counts a token as emitted that was not drawn (a forced one). */

@@ -7,6 +7,14 @@
 
 #include "fm_sampler.h"
 
+/* A multiplication and an addition never become one instruction: CPUs that have it would round
+ * otherwise than those that do not, and draw other tokens. */
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#else
+#pragma GCC optimize("fp-contract=off")
+#endif
+
 /* Between the sampler's own files only.
  *
  * fm_sampler_lanes.h    vector kernels, written once, compiled for each vector width
@@ -14,11 +22,12 @@
  * fm_sampler_view.c     a row of logits seen block by block, with edits and mask applied
  * fm_sampler_select.c   what top_k, top_p and min_p keep
  * fm_sampler_history.c  penalties, bias and bans as a sparse list of edited logits
- * fm_sampler.c          parameters, random numbers, the draw, logprobs */
+ * fm_sampler_choose.c   random numbers and the choice of a token
+ * fm_sampler.c          parameters, state, the draw as a whole, logprobs */
 
-/* The vocabulary is cut into at most FM_MAX_BLOCKS blocks of 128 tokens or the next power of two that
- * suffices; after one pass over the logits everything else reads only the blocks whose maximum says
- * that they matter. */
+/* The vocabulary is cut into at most FM_MAX_BLOCKS blocks of 128 tokens or the next power of two
+ * that suffices; after one pass over the logits everything else reads only the blocks whose maximum
+ * says that they matter. */
 enum {
     FM_LANES_LOGICAL = 16, /* sums run in this many lanes whatever the vector width */
     FM_MIN_BLOCK = 128,
@@ -30,8 +39,8 @@ enum {
 
 #define FM_LOG2E 1.44269504088896340736f
 
-/* Sizes n are multiples of FM_LANES_LOGICAL; pointers need no alignment; NaN counts as -inf. `scale`
- * is log2(e) / temperature, so weights are 2^((x - origin) * scale), and 0 below 2^-126. */
+/* Sizes n are multiples of FM_LANES_LOGICAL; pointers need no alignment; NaN counts as -inf.
+ * `scale` is log2(e) / temperature, so weights are 2^((x - origin) * scale), and 0 below 2^-126. */
 typedef struct {
     float (*max)(const float *x, int32_t n);
     /* Maximum, and sum of weights with that maximum as origin (0 when it is -inf). */
@@ -41,12 +50,11 @@ typedef struct {
                          float *sum);
     int32_t (*count)(const float *x, int32_t n, float low);
     /* Widens [*least, *greatest] to what of x lies in [low, high). */
-    void (*bounds)(const float *x, int32_t n, float low, float high, float *least,
-                   float *greatest);
+    void (*bounds)(const float *x, int32_t n, float low, float high, float *least, float *greatest);
     /* w[i] = weight of x[i] where x[i] >= low, else 0. */
     void (*weigh)(const float *x, int32_t n, float low, float origin, float scale, float *w);
-    /* Appends the keys of low <= x < high; stops before `keys` could overflow and returns how far it
-     * came. */
+    /* Appends the keys of low <= x < high; stops before `keys` could overflow and returns how far
+     * it came. */
     int32_t (*gather)(const float *x, int32_t n, float low, float high, int32_t first_token,
                       uint64_t *keys, int32_t *num_keys);
     /* out[i] = x[i] where bit i of words is set, else -inf. */
@@ -56,8 +64,8 @@ typedef struct {
 /* NULL where this CPU lacks the variant. */
 const fm_kernels *fm_kernels_get(int32_t variant);
 
-/* A key orders tokens as the sampler ranks them: ascending keys are descending logits, and ascending
- * ids among equals. */
+/* A key orders tokens as the sampler ranks them: ascending keys are descending logits, and
+ * ascending ids among equals. */
 static inline uint32_t fm_order(float x) {
     union {
         float f;
@@ -77,8 +85,12 @@ static inline float fm_unorder(uint32_t order) {
 static inline uint64_t fm_key(float x, int32_t token) {
     return (uint64_t)~fm_order(x) << 32 | (uint32_t)token;
 }
-static inline float fm_key_logit(uint64_t key) { return fm_unorder(~(uint32_t)(key >> 32)); }
-static inline int32_t fm_key_token(uint64_t key) { return (int32_t)(uint32_t)key; }
+static inline float fm_key_logit(uint64_t key) {
+    return fm_unorder(~(uint32_t)(key >> 32));
+}
+static inline int32_t fm_key_token(uint64_t key) {
+    return (int32_t)(uint32_t)key;
+}
 
 /* A token whose logit differs from the model's, ascending by token. */
 typedef struct {
@@ -105,7 +117,8 @@ void fm_view_init(fm_view *v, const fm_kernels *kernels, const float *logits, in
 /* The block's logits, valid until the next call: *n of them, padded with -inf. NULL: all masked. */
 const float *fm_view_block(fm_view *v, int32_t block, int32_t *n);
 
-/* Fills max and block_max; with scale > 0 block_sum as well, each with its own maximum as origin. */
+/* Fills max and block_max; with scale > 0 block_sum as well, each with its own maximum as origin.
+ */
 void fm_view_scan(fm_view *v, float scale);
 
 /* Total weight with v->max as origin, after a scan with that scale; weights: [FM_MAX_BLOCKS], each
@@ -139,6 +152,21 @@ int32_t fm_select_nth_equal(fm_view *v, float x, int64_t num);
 
 /* One weight, by the vector kernels' arithmetic. */
 float fm_weight(float x, float origin, float scale);
+
+/* On the stack of a draw, so that samplers stay small and share nothing. */
+typedef struct {
+    fm_view view;
+    uint64_t keys[FM_MAX_KEYS];
+    float weights[FM_MAX_KEYS]; /* of keys, of blocks, of one block's tokens */
+} fm_scratch;
+
+/* A token from everything that sc->view, scanned, has. */
+int32_t fm_choose_any(fm_scratch *sc, const fm_sampler_params *p, float scale, uint64_t index);
+
+/* A token from what top_k, top_p and min_p leave. With top_p but no top_k the scan must have been
+ * at temperature 1, with sums. */
+int32_t fm_choose_truncated(fm_scratch *sc, const fm_sampler_params *p, float scale,
+                            uint64_t index);
 
 /* Tokens of the penalty window with their counts, ascending by token; the window itself is kept
  * only where it slides. */

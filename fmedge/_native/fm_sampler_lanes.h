@@ -20,10 +20,15 @@ typedef int32_t FM_(vi) __attribute__((vector_size(FM_WIDTH * 4)));
 typedef float FM_(vfu) __attribute__((vector_size(FM_WIDTH * 4), aligned(4), may_alias));
 typedef int32_t FM_(viu) __attribute__((vector_size(FM_WIDTH * 4), aligned(4), may_alias));
 
-FM_INLINE FM_(vf) FM_(load)(const float *x) { return *(const FM_(vfu) *)x; }
-FM_INLINE FM_(vf) FM_(all)(float x) { return x - (FM_(vf)){0}; }
+FM_INLINE FM_(vf) FM_(load)(const float *x) {
+    return *(const FM_(vfu) *)x;
+}
+FM_INLINE FM_(vf) FM_(all)(float x) {
+    return x - (FM_(vf)){0};
+}
 
-/* 2^((x - origin) * scale), at least 2^-126; x <= origin. Relative error below 2e-7 near the origin. */
+/* 2^((x - origin) * scale), at least 2^-126; x <= origin. Relative error below 2e-7 near the
+ * origin. */
 FM_INLINE FM_(vf) FM_(exp)(FM_(vf) x, FM_(vf) origin, FM_(vf) scale) {
     FM_(vf) z = (x - origin) * scale;
     z = FM_MAX(z, FM_(all)(-126.0f));
@@ -42,20 +47,26 @@ FM_INLINE float FM_(fold_sum)(const FM_(vf) * sums) {
     float lane[FM_LANES_LOGICAL];
     __builtin_memcpy(lane, sums, sizeof lane);
     for (int half = FM_LANES_LOGICAL / 2; half > 0; half /= 2) {
-        for (int i = 0; i < half; i++) lane[i] += lane[i + half];
+        for (int i = 0; i < half; i++) {
+            lane[i] += lane[i + half];
+        }
     }
     return lane[0];
 }
 
 FM_TARGET static float FM_(max)(const float *x, int32_t n) {
     FM_(vf) best[FM_PER_STEP];
-    for (int j = 0; j < FM_PER_STEP; j++) best[j] = FM_(all)(-INFINITY);
+    for (int j = 0; j < FM_PER_STEP; j++) {
+        best[j] = FM_(all)(-INFINITY);
+    }
     for (int32_t i = 0; i < n; i += FM_LANES_LOGICAL) {
         for (int j = 0; j < FM_PER_STEP; j++) {
             best[j] = FM_MAX(FM_(load)(x + i + j * FM_WIDTH), best[j]);
         }
     }
-    for (int j = 1; j < FM_PER_STEP; j++) best[0] = FM_MAX(best[j], best[0]);
+    for (int j = 1; j < FM_PER_STEP; j++) {
+        best[0] = FM_MAX(best[j], best[0]);
+    }
     return FM_FOLD_MAX(best[0]);
 }
 
@@ -65,8 +76,8 @@ FM_TARGET static float FM_(max_sum)(const float *x, int32_t n, float scale, floa
     if (origin > -INFINITY) {
         for (int32_t i = 0; i < n; i += FM_LANES_LOGICAL) {
             for (int j = 0; j < FM_PER_STEP; j++) {
-                sums[j] += FM_(exp)(FM_(load)(x + i + j * FM_WIDTH), FM_(all)(origin),
-                                    FM_(all)(scale));
+                sums[j] +=
+                    FM_(exp)(FM_(load)(x + i + j * FM_WIDTH), FM_(all)(origin), FM_(all)(scale));
             }
         }
     }
@@ -83,7 +94,9 @@ FM_TARGET static int32_t FM_(count)(const float *x, int32_t n, float low) {
     }
     int32_t total = 0;
     for (int j = 0; j < FM_PER_STEP; j++) {
-        for (int i = 0; i < FM_WIDTH; i++) total += counts[j][i];
+        for (int i = 0; i < FM_WIDTH; i++) {
+            total += counts[j][i];
+        }
     }
     return total;
 }
@@ -103,7 +116,9 @@ FM_TARGET static int32_t FM_(count_sum)(const float *x, int32_t n, float low, fl
     }
     int32_t total = 0;
     for (int j = 0; j < FM_PER_STEP; j++) {
-        for (int i = 0; i < FM_WIDTH; i++) total += counts[j][i];
+        for (int i = 0; i < FM_WIDTH; i++) {
+            total += counts[j][i];
+        }
     }
     *sum = FM_(fold_sum)(sums);
     return total;
@@ -115,9 +130,10 @@ FM_TARGET static void FM_(bounds)(const float *x, int32_t n, float low, float hi
     FM_(vf) above = FM_(all)(*greatest), below = FM_(all)(-*least);
     for (int32_t i = 0; i < n; i += FM_WIDTH) {
         const FM_(vf) value = FM_(load)(x + i);
+        const FM_(vf) negated = -value;
         const FM_(vi) in = (FM_(vi))(value >= FM_(all)(low)) & (FM_(vi))(value < FM_(all)(high));
         above = FM_MAX((FM_(vf))(((FM_(vi))value & in) | (never & ~in)), above);
-        below = FM_MAX((FM_(vf))(((FM_(vi))-value & in) | (never & ~in)), below);
+        below = FM_MAX((FM_(vf))(((FM_(vi))negated & in) | (never & ~in)), below);
     }
     *greatest = FM_FOLD_MAX(above);
     *least = -FM_FOLD_MAX(below);
@@ -152,7 +168,9 @@ FM_TARGET static int32_t FM_(gather)(const float *x, int32_t n, float low, float
 
 FM_TARGET static void FM_(mask)(const float *x, int32_t n, const uint32_t *words, float *out) {
     FM_(vi) bit;
-    for (int i = 0; i < FM_WIDTH; i++) bit[i] = 1 << i;
+    for (int i = 0; i < FM_WIDTH; i++) {
+        bit[i] = 1 << i;
+    }
     const FM_(vi) never = (FM_(vi))FM_(all)(-INFINITY);
     for (int32_t i = 0; i < n; i += FM_WIDTH) {
         const int32_t bits = (int32_t)(words[i / 32] >> (i % 32));

@@ -8,7 +8,9 @@
 
 float fm_select_floor(const fm_view *v, int32_t k) {
     const int32_t n = (v->num_blocks + FM_LANES_LOGICAL - 1) / FM_LANES_LOGICAL * FM_LANES_LOGICAL;
-    if (v->kernels->count(v->block_max, n, -FLT_MAX) < k) return -FLT_MAX;
+    if (v->kernels->count(v->block_max, n, -FLT_MAX) < k) {
+        return -FLT_MAX;
+    }
     float high = v->max; /* the first threshold that has k is at most this */
     float low = -FLT_MAX;
     for (float step = 1.0f; step < 1e6f; step *= 2.0f) {
@@ -28,7 +30,9 @@ float fm_select_floor(const fm_view *v, int32_t k) {
             continue;
         }
         low = middle;
-        if (num <= k + k / 8) break;
+        if (num <= k + k / 8) {
+            break;
+        }
     }
     return low;
 }
@@ -37,9 +41,13 @@ static void sift_down(uint64_t *keys, int32_t n, int32_t at) {
     const uint64_t key = keys[at];
     for (;;) {
         int32_t child = 2 * at + 1;
-        if (child >= n) break;
+        if (child >= n) {
+            break;
+        }
         child += child + 1 < n && keys[child + 1] < keys[child];
-        if (keys[child] >= key) break;
+        if (keys[child] >= key) {
+            break;
+        }
         keys[at] = keys[child];
         at = child;
     }
@@ -47,7 +55,9 @@ static void sift_down(uint64_t *keys, int32_t n, int32_t at) {
 }
 
 void fm_keys_heapify(uint64_t *keys, int32_t n) {
-    for (int32_t at = n / 2 - 1; at >= 0; at--) sift_down(keys, n, at);
+    for (int32_t at = n / 2 - 1; at >= 0; at--) {
+        sift_down(keys, n, at);
+    }
 }
 
 uint64_t fm_keys_pop(uint64_t *keys, int32_t n) {
@@ -61,19 +71,31 @@ uint64_t fm_keys_pop(uint64_t *keys, int32_t n) {
 int32_t fm_select_gather(fm_view *v, float low, float high, int32_t best, uint64_t *keys) {
     int32_t num = 0;
     for (int32_t block = 0; block < v->num_blocks; block++) {
-        if (!(v->block_max[block] >= low)) continue;
+        if (!(v->block_max[block] >= low)) {
+            continue;
+        }
         int32_t n;
         const float *x = fm_view_block(v, block, &n);
-        if (x == NULL) continue;
+        if (x == NULL) {
+            continue;
+        }
         for (int32_t i = 0; i < n;) {
             i += v->kernels->gather(x + i, n - i, low, high, block * v->block_size + i, keys, &num);
-            if (i >= n) break;
-            if (best <= 0) return -1;
+            if (i >= n) {
+                break;
+            }
+            if (best <= 0) {
+                return -1;
+            }
             /* Full: keep the best, in the front, and from here on ask for more than the worst of
              * them: a later token with an equal logit ranks behind it. */
             fm_keys_heapify(keys, num);
-            for (int32_t j = 0; j < best; j++) fm_keys_pop(keys, num - j);
-            for (int32_t j = 0; j < best; j++) keys[j] = keys[num - 1 - j];
+            for (int32_t j = 0; j < best; j++) {
+                fm_keys_pop(keys, num - j);
+            }
+            for (int32_t j = 0; j < best; j++) {
+                keys[j] = keys[num - 1 - j];
+            }
             num = best;
             low = nextafterf(fm_key_logit(keys[best - 1]), INFINITY);
         }
@@ -90,10 +112,14 @@ typedef struct {
 static tally tally_above(fm_view *v, float low) {
     tally sum = {0, 0.0};
     for (int32_t block = 0; block < v->num_blocks; block++) {
-        if (!(v->block_max[block] >= low)) continue;
+        if (!(v->block_max[block] >= low)) {
+            continue;
+        }
         int32_t n;
         const float *x = fm_view_block(v, block, &n);
-        if (x == NULL) continue;
+        if (x == NULL) {
+            continue;
+        }
         float mass;
         sum.count += v->kernels->count_sum(x, n, low, v->max, FM_LOG2E, &mass);
         sum.mass += (double)mass;
@@ -104,10 +130,14 @@ static tally tally_above(fm_view *v, float low) {
 int32_t fm_select_nth_equal(fm_view *v, float x, int64_t num) {
     int32_t last = -1;
     for (int32_t block = 0; block < v->num_blocks && num > 0; block++) {
-        if (!(v->block_max[block] >= x)) continue;
+        if (!(v->block_max[block] >= x)) {
+            continue;
+        }
         int32_t n;
         const float *logits = fm_view_block(v, block, &n);
-        if (logits == NULL) continue;
+        if (logits == NULL) {
+            continue;
+        }
         for (int32_t i = 0; i < n && num > 0; i++) {
             if (logits[i] == x) {
                 last = block * v->block_size + i;
@@ -123,10 +153,14 @@ static bool bounds_within(fm_view *v, float low, float high, float *least, float
     *least = INFINITY;
     *greatest = -INFINITY;
     for (int32_t block = 0; block < v->num_blocks; block++) {
-        if (!(v->block_max[block] >= low)) continue;
+        if (!(v->block_max[block] >= low)) {
+            continue;
+        }
         int32_t n;
         const float *x = fm_view_block(v, block, &n);
-        if (x != NULL) v->kernels->bounds(x, n, low, high, least, greatest);
+        if (x != NULL) {
+            v->kernels->bounds(x, n, low, high, least, greatest);
+        }
     }
     return *least <= *greatest;
 }
@@ -135,7 +169,9 @@ static bool bounds_within(fm_view *v, float low, float high, float *least, float
  * exponentially from at_high to at_low: as a share of the way down. */
 static double share_down(double target, double at_high, double at_low) {
     at_high = fmax(at_high, 1.0); /* the best token alone: one, and of weight 1 */
-    if (!(target > at_high) || !(at_low > target)) return target > at_high ? 1.0 : 0.0;
+    if (!(target > at_high) || !(at_low > target)) {
+        return target > at_high ? 1.0 : 0.0;
+    }
     return log(target / at_high) / log(at_low / at_high);
 }
 
@@ -144,18 +180,24 @@ fm_cut fm_select_search(fm_view *v, int64_t count, double mass, uint64_t *keys, 
     float low = -FLT_MAX, high = nextafterf(v->max, INFINITY);
     tally at_low = tally_above(v, low), at_high = {0, 0.0};
     *mass_out = at_low.mass;
-    if (at_low.count < count && at_low.mass < mass) return (fm_cut){low, INT32_MAX};
+    if (at_low.count < count && at_low.mass < mass) {
+        return (fm_cut){low, INT32_MAX};
+    }
 
     for (int step = 0; at_low.count - at_high.count > FM_MAX_KEYS / 4; step++) {
         if (step % 4 == 0) {
             /* Logits may be few values, each many times: close in on those that occur. */
             float least, greatest;
-            if (!bounds_within(v, low, high, &least, &greatest)) break;
+            if (!bounds_within(v, low, high, &least, &greatest)) {
+                break;
+            }
             low = least;
             high = nextafterf(greatest, INFINITY);
         }
         const uint32_t low_order = fm_order(low), high_order = fm_order(high);
-        if (high_order - low_order <= 1) break;
+        if (high_order - low_order <= 1) {
+            break;
+        }
         double share = 0.5;
         if (step % 2 == 0) {
             share = fmin(share_down((double)count, (double)at_high.count, (double)at_low.count),
@@ -183,7 +225,9 @@ fm_cut fm_select_search(fm_view *v, int64_t count, double mass, uint64_t *keys, 
         const double each = (double)fm_weight(low, v->max, FM_LOG2E);
         int64_t num = at_low.count - at_high.count;
         const int64_t by_count = count - at_high.count;
-        if (by_count < num) num = by_count;
+        if (by_count < num) {
+            num = by_count;
+        }
         if (each > 0.0 && (mass - at_high.mass) / each < (double)num) {
             num = (int64_t)ceil((mass - at_high.mass) / each);
         }

@@ -22,7 +22,9 @@ void fm_view_init(fm_view *v, const fm_kernels *kernels, const float *logits, in
     v->clamp = false;
     v->max = -INFINITY;
     v->block_size = FM_MIN_BLOCK;
-    while ((num_vocab - 1) / v->block_size >= FM_MAX_BLOCKS) v->block_size *= 2;
+    while ((num_vocab - 1) / v->block_size >= FM_MAX_BLOCKS) {
+        v->block_size *= 2;
+    }
     v->num_blocks = (num_vocab - 1) / v->block_size + 1;
 }
 
@@ -31,7 +33,9 @@ static int32_t first_edit(const fm_view *v, int32_t token) {
     int32_t low = 0, high = v->num_edits;
     const int32_t hint = v->next_edit;
     if (hint == 0 || v->edits[hint - 1].token < token) {
-        if (hint == high || v->edits[hint].token >= token) return hint;
+        if (hint == high || v->edits[hint].token >= token) {
+            return hint;
+        }
         low = hint;
     } else {
         high = hint;
@@ -62,7 +66,9 @@ static int mask_state(const uint32_t *mask, int32_t first, int32_t num) {
         any |= words[num / 32] & used;
         every &= words[num / 32] | ~used;
     }
-    if (any == 0) return MASK_NONE;
+    if (any == 0) {
+        return MASK_NONE;
+    }
     return every == 0xffffffffu ? MASK_ALL : MASK_SOME;
 }
 
@@ -73,23 +79,33 @@ const float *fm_view_block(fm_view *v, int32_t block, int32_t *n) {
     const float *source = v->logits + first;
     *n = padded(num);
     const int allowed = v->mask == NULL ? MASK_ALL : mask_state(v->mask, first, num);
-    if (allowed == MASK_NONE) return NULL;
+    if (allowed == MASK_NONE) {
+        return NULL;
+    }
     int32_t edit = v->num_edits == 0 ? 0 : first_edit(v, first);
     const bool edited = edit < v->num_edits && v->edits[edit].token < first + num;
-    if (allowed == MASK_ALL && !edited && !v->clamp && *n == num) return source;
+    if (allowed == MASK_ALL && !edited && !v->clamp && *n == num) {
+        return source;
+    }
 
     memcpy(v->room, source, (size_t)num * sizeof *source);
-    for (int32_t i = num; i < *n; i++) v->room[i] = -INFINITY;
+    for (int32_t i = num; i < *n; i++) {
+        v->room[i] = -INFINITY;
+    }
     for (; edit < v->num_edits && v->edits[edit].token < first + num; edit++) {
         v->room[v->edits[edit].token - first] = v->edits[edit].logit;
     }
     v->next_edit = edit;
     if (v->clamp) {
         for (int32_t i = 0; i < num; i++) {
-            if (v->room[i] > FLT_MAX) v->room[i] = FLT_MAX;
+            if (v->room[i] > FLT_MAX) {
+                v->room[i] = FLT_MAX;
+            }
         }
     }
-    if (allowed == MASK_SOME) v->kernels->mask(v->room, *n, v->mask + first / 32, v->room);
+    if (allowed == MASK_SOME) {
+        v->kernels->mask(v->room, *n, v->mask + first / 32, v->room);
+    }
     return v->room;
 }
 

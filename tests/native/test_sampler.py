@@ -6,8 +6,11 @@ chance with which a correct sampler would have failed when the seed was chosen.
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from array import array
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,7 @@ from fmedge.types import SamplingParams
 from tests import naive_sampler as naive
 from tests.native.llama_chain import LlamaChain
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 UNLIKELY = 1e-4
 ALL_KERNELS: tuple[Kernels, ...] = ("baseline", "avx2", "avx512")
 HAS_KERNELS = tuple(k for i, k in enumerate(ALL_KERNELS, 1) if lib.fm_sampler_has_kernels(i))
@@ -539,6 +543,35 @@ class TestBadInput:
     def test_impossible_vocabularies_are_refused(self, num_vocab: int) -> None:
         with pytest.raises(RequestError, match="vocabulary"):
             Sampler(SamplingParams(), num_vocab)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+@pytest.mark.parametrize(
+    "flags",
+    [
+        # The insides, every byte watched.
+        ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+        # What an architecture without variants of its own compiles; it draws the same tokens.
+        ["-O3", "-DFM_PORTABLE_KERNELS"],
+        # The same where the compiler may fuse multiplications and additions.
+        pytest.param(
+            ["-O3", "-DFM_PORTABLE_KERNELS", "-mfma", "-mavx2"],
+            marks=pytest.mark.skipif("avx2" not in HAS_KERNELS, reason="this CPU has no AVX2"),
+        ),
+    ],
+)
+def test_selftest_in_c_passes(flags: list[str], tmp_path: Path) -> None:
+    native = REPOSITORY / "fmedge" / "_native"
+    sources = [*sorted(native.glob("fm_sampler*.c")), native / "fm_error.c"]
+    program = tmp_path / "selftest"
+    subprocess.run(
+        ["cc", *flags, "-Wall", "-Wextra", "-Werror", f"-I{native}",
+         str(REPOSITORY / "tests" / "native" / "sampler_selftest.c"), *map(str, sources),
+         "-lm", "-o", str(program)],
+        check=True, timeout=100,
+    )  # fmt: skip
+    done = subprocess.run([str(program)], check=False, timeout=100, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "sampler self-test passed\n"), done.stderr
 
 
 def _asdict(params: SamplingParams) -> dict[str, Any]:
