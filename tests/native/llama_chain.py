@@ -97,6 +97,15 @@ class LlamaChain:
         for part in parts:
             lib.llama_sampler_chain_add(self._chain, part)
 
+    @property
+    def address(self) -> int:
+        return int(self._chain)
+
+    @property
+    def room_address(self) -> int:
+        """Of room for one llama_token_data per token."""
+        return int(self._room.ctypes.data)
+
     def close(self) -> None:
         self._lib.llama_sampler_free(self._chain)
 
