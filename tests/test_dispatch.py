@@ -97,9 +97,9 @@ async def test_a_shared_prefix_is_reported_as_cached():
 
 
 @pytest.mark.parametrize("num_kills", [1, 2])
-async def test_16_streams_survive_kill_9(num_kills):
+async def test_16_streams_survive_kill_9(num_kills, tmp_path):
     prompts = [(10 + number, 20, 30) for number in range(16)]
-    replica = make_replica(options="step_ms=2", slots=16)
+    replica = make_replica(options=f"stalls={num_kills},stall={tmp_path}", slots=16)
     async with serving(replica) as dispatcher:
         generations = [
             await dispatcher.submit(request(*prompt, max_tokens=120)) for prompt in prompts
@@ -118,9 +118,10 @@ async def test_16_streams_survive_kill_9(num_kills):
         assert samples(dispatcher)["fmedge_worker_restarts_total", "m", "r0"] == num_kills
 
 
-async def test_streams_of_a_lost_replica_move_to_the_other():
+async def test_streams_of_a_lost_replica_move_to_the_other(tmp_path):
     slow_restart = RestartSettings(initial_s=3600.0, max_s=3600.0)
-    replicas = [make_replica(f"r{i}", "step_ms=2", restart=slow_restart) for i in range(2)]
+    stalling = make_replica("r0", f"stalls=1,stall={tmp_path}", restart=slow_restart)
+    replicas = [stalling, make_replica("r1", "step_ms=2")]
     async with serving(*replicas) as dispatcher:
         generations = [
             await dispatcher.submit(request(number + 1, max_tokens=80)) for number in range(4)
@@ -134,9 +135,9 @@ async def test_streams_of_a_lost_replica_move_to_the_other():
         assert replicas[0].status().state == "restarting"
 
 
-async def test_a_stopped_worker_is_a_pause_not_an_end():
+async def test_a_stopped_worker_is_a_pause_not_an_end(tmp_path):
     watch = WatchSettings(heartbeat_timeout_s=1.5, check_interval_s=0.1)
-    replica = make_replica(options="step_ms=2", watch=watch)
+    replica = make_replica(options=f"stalls=1,stall={tmp_path}", watch=watch)
     async with serving(replica) as dispatcher:
         generation = await dispatcher.submit(request(1, max_tokens=100))
         output = await read_until(generation, 5)
@@ -207,7 +208,7 @@ async def test_embeddings_survive_kill_9():
 
 async def test_a_cancelled_embedding_leaves_nothing_behind():
     async with serving(make_replica(options="step_ms=5")) as dispatcher:
-        task = asyncio.create_task(dispatcher.embed("m", [pack(1)] * 100))
+        task = asyncio.create_task(dispatcher.embed("m", [pack(1)] * 1000))
         stream = await dispatcher.submit(request(1, max_tokens=3))
         await read_until(stream, 1)
         task.cancel()
@@ -253,7 +254,7 @@ async def test_max_tokens_is_cut_to_the_context():
 
 
 async def test_cancel_frees_the_place_and_ends_the_iteration():
-    async with serving(make_replica(options="step_ms=1", slots=1)) as dispatcher:
+    async with serving(make_replica(options="step_ms=3", slots=1)) as dispatcher:
         first = await dispatcher.submit(request(1, max_tokens=1000))
         await read_until(first, 3)
         second = await dispatcher.submit(request(2, max_tokens=5))

@@ -65,7 +65,7 @@ async def test_it_loads_generates_embeds_and_ends():
 
 
 async def test_cancel_ends_a_sequence():
-    replica, recorder = await start(options="step_ms=1")
+    replica, recorder = await start(options="step_ms=3")
     replica.submit(submission(1, max_tokens=900))
     await recorder.until(lambda: len(recorder.tokens(1)) >= 3)
     replica.cancel((1, 99))

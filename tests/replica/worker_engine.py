@@ -1,7 +1,9 @@
 """A fake engine for real worker processes, with faults that a prompt or the settings ask for.
 
 A token is a hash of all tokens before it, so any run, however often interrupted, must produce the
-same output. `EngineSettings.model_path` holds options: "step_ms=2,load=file_error".
+same output. `EngineSettings.model_path` holds options: "step_ms=2,load=file_error". With
+"stalls=N,stall=FOLDER" the first process stalls for ever (beating its heart) when a sequence has
+30 tokens, the second one at 60, N in all: a test kills it before that, in mid-stream for certain.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from fmedge.types import EngineInfo, EngineSettings
 NUM_VOCAB = 50_000
 EOG = 2
 NUM_EMBD = 4
+
+STALL_TOKENS = 30
 
 POISON = 60_001
 """In a prompt: the process aborts when it computes this token."""
@@ -100,6 +104,12 @@ class WorkerEngine:
 
     def __init__(self, settings: EngineSettings, options: dict[str, str]) -> None:
         self._step_s = float(options.get("step_ms", "0")) / 1e3
+        self._stall_tokens = 0
+        if folder := options.get("stall"):
+            num_before = len(os.listdir(folder))
+            open(os.path.join(folder, str(num_before)), "x").close()
+            if num_before < int(options["stalls"]):
+                self._stall_tokens = STALL_TOKENS * (num_before + 1)
         self._kv: dict[int, array] = {}
         self.vocab = WorkerVocab()
         self.batch = WorkerBatch()
@@ -137,6 +147,8 @@ class WorkerEngine:
                 os.abort()
             if HANG in tokens:
                 threading.Event().wait()
+        if any(len(kv) == self._stall_tokens for kv in self._kv.values()):
+            threading.Event().wait()
         if self._step_s:
             time.sleep(self._step_s)
 
