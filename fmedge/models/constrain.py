@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from fmedge.errors import RequestError
+from fmedge.models.child import Sandbox
 from fmedge.models.tool_grammar import thought_rules
 from fmedge.types import Grammar
 
 MAX_SOURCE_BYTES = 512 << 10
+_COMPILE_CPU_S = 2.0
 _WHITE_SPACE = {"whitespace_pattern": "[ \\n\\t]{0,40}"}
 """Bounded, so that a model cannot fill its whole output with blanks inside valid JSON."""
 
@@ -80,16 +83,11 @@ def from_lark(source: str, *, param: str = "grammar") -> Grammar:
 
 def from_gbnf(source: str, *, param: str = "grammar") -> Grammar:
     """Output follows a grammar in llama.cpp's GBNF, from its rule `root`."""
-    from llguidance.gbnf_to_lark import any_to_lark
-
     _check_size(source, param)
-    try:
-        converted = any_to_lark(source)
-    except RecursionError:
-        raise RequestError(f"{param}: the grammar is nested too deeply.", param=param) from None
-    except Exception as error:  # the converter raises whatever its parser met
-        raise RequestError(f"{param} is not valid GBNF: {error}", param=param) from error
-    return validate(Grammar(converted), param=param)
+    reply = _sandbox().ask({"gbnf": source})
+    if "error" in reply:
+        raise RequestError(f"{param} cannot be read as GBNF: {reply['error']}", param=param)
+    return validate(Grammar(reply["text"]), param=param)
 
 
 def from_grammar(source: str, *, param: str = "grammar") -> Grammar:
@@ -129,16 +127,21 @@ def after_thinking(
 def validate(grammar: Grammar, *, param: str) -> Grammar:
     """The grammar itself. RequestError naming `param` if llguidance cannot compile it.
 
-    Takes about a millisecond for ordinary grammars, up to a second for enormous ones.
+    Takes about a millisecond for ordinary grammars, up to some seconds for enormous ones. It is
+    compiled in a sandbox: llguidance's recursion overflows the stack, and so ends the process,
+    on grammars that nest some thousand levels deep.
     """
     _check_size(grammar.source, param)
-    from llguidance import LLMatcher
-
-    is_error, messages = LLMatcher.validate_grammar_with_warnings(grammar.source)
-    if is_error:
-        reason = messages[0].strip()[:1000] if messages else "unknown reason"
-        raise RequestError(f"{param} cannot be enforced: {reason}", param=param)
+    reply = _sandbox().ask({"grammar": grammar.source})
+    if "error" in reply:
+        raise RequestError(f"{param} cannot be enforced: {reply['error']}", param=param)
     return grammar
+
+
+@cache
+def _sandbox() -> Sandbox:
+    """One for the process: a child that compiles is stateless, and 30 MB."""
+    return Sandbox(cpu_s=_COMPILE_CPU_S, wall_s=20.0, memory_bytes=2 << 30)
 
 
 def _check_size(source: str, param: str) -> None:

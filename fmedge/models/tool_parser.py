@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from fmedge.models.text import partial_start
+from fmedge.models.text import any_first_character, partial_start
 
 _WHITE = " \t\r\n"
 _MAX_NAME_CHARS = 256
@@ -144,6 +144,7 @@ class ToolParser:
     def __init__(self, syntax: CallSyntax, make_id: Callable[[], str]) -> None:
         self._syntax = syntax
         self._make_id = make_id
+        self._begins_opening = any_first_character(syntax.opening)
         self._text = ""
         self._raw = ""
         self._events: list[ToolEvent] = []
@@ -174,6 +175,11 @@ class ToolParser:
 
     def push(self, text: str) -> list[ToolEvent]:
         """Take in the next text; returns what is certain by now."""
+        if not text:
+            return []
+        is_plain = self._state == "content" and not self._text and not self._drop_white
+        if is_plain and text[-1] not in _WHITE and self._begins_opening(text) is None:
+            return [Content(text)]
         self._text += text
         while self._text and self._steps[self._state]():
             pass

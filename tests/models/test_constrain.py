@@ -107,6 +107,26 @@ def _nested(depth: int) -> dict[str, Any]:
     return schema
 
 
+def _references(length: int) -> dict[str, Any]:
+    """Each definition refers to the next: deep without nesting, and fatal to llguidance."""
+    definitions: dict[str, Any] = {
+        f"d{i}": {"type": "object", "properties": {"a": {"$ref": f"#/$defs/d{i + 1}"}}}
+        for i in range(length)
+    }
+    definitions[f"d{length}"] = {"type": "string"}
+    return {"$ref": "#/$defs/d0", "$defs": definitions}
+
+
+def _chain(length: int) -> str:
+    rules = [f'a{i}: "x" a{i + 1}' for i in range(length)]
+    return "\n".join(["start: a0", *rules, f'a{length}: "y"'])
+
+
+def test_chains_of_a_sensible_length_pass() -> None:
+    assert constrain.from_lark(_chain(50))
+    assert constrain.from_json_schema(_references(50))
+
+
 @pytest.mark.parametrize(
     "build",
     [
@@ -121,6 +141,9 @@ def _nested(depth: int) -> dict[str, Any]:
         lambda: constrain.from_json_schema({"$ref": "http://example.invalid/x"}),
         lambda: constrain.from_json_schema({"type": "string", "pattern": "("}),
         lambda: constrain.from_lark('start: "' + "a" * (1 << 20) + '"'),
+        lambda: constrain.from_lark(_chain(20_000)),
+        lambda: constrain.from_gbnf("root ::= x\n" + "\n".join(f"r{i} ::= x" for i in range(9999))),
+        lambda: constrain.from_json_schema(_references(3000)),
     ],
 )
 def test_what_cannot_be_compiled_is_refused(build: Any) -> None:

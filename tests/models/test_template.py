@@ -171,9 +171,10 @@ def test_a_broken_template_is_found_at_the_start() -> None:
 def test_a_renderer_that_died_is_replaced() -> None:
     template = ChatTemplate(LLAMA_STYLE)
     first = template.render(USER)
-    assert template._child is not None
-    template._child._process.kill()
-    template._child._process.wait()
+    child = template._sandbox._child
+    assert child is not None
+    child._process.kill()
+    child._process.wait()
     assert template.render(USER) == first
     template.close()
     assert template.render(USER) == first

@@ -1,12 +1,13 @@
-"""The child process that renders one model's chat template: nothing a template does leaves it.
+"""A child process for work on untrusted input: chat templates rendered, grammars compiled.
 
 A template comes out of a model file that anybody may have written. Jinja's sandbox keeps it from
 Python's internals, but not from looping for ever or from building a string of terabytes in one
-C call, so it runs in a process whose address space and CPU time the kernel limits. The process
-serves requests from stdin until end of file; the CPU timer kills it in the middle of a render
-that takes too long, even if the parent is gone by then.
+C call. A grammar comes from a client; one that nests deeply enough overflows llguidance's stack,
+which no exception reports. So both run in a process whose address space and CPU time the kernel
+limits. It serves requests from stdin until end of file; the CPU timer kills it in the middle of
+one that takes too long, even if the parent is gone by then.
 
-Run as a script by `fmedge.models.template`; imports nothing of fmedge. Frames in both directions
+Run as a script by `fmedge.models.child`; imports nothing of fmedge. Frames in both directions
 are a 4-byte little-endian length and JSON.
 """
 
@@ -17,6 +18,7 @@ import resource
 import signal
 import struct
 import sys
+import threading
 from datetime import datetime
 from typing import Any
 
@@ -26,6 +28,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 LENGTH = struct.Struct("<I")
+GRAMMAR_STACK_BYTES = 1 << 20
 
 
 class ComplaintError(TemplateError):
@@ -96,9 +99,42 @@ def render(template: Template, variables: dict[str, Any], max_chars: int) -> str
     return "".join(parts)
 
 
+def check_grammar(source: str) -> dict[str, str]:
+    """On a smaller stack than any worker's thread has: what passes here passes there."""
+    from llguidance import LLMatcher
+
+    reply: dict[str, str] = {"text": ""}
+
+    def check() -> None:
+        is_error, messages = LLMatcher.validate_grammar_with_warnings(source)
+        if is_error:
+            reason = messages[0].strip()[:1000] if messages else "unknown reason"
+            reply.update(kind="grammar", error=reason)
+
+    threading.stack_size(GRAMMAR_STACK_BYTES)
+    thread = threading.Thread(target=check)
+    thread.start()
+    thread.join()
+    return reply
+
+
+def convert_gbnf(source: str) -> dict[str, str]:
+    """`text` is the Lark grammar, not yet checked. The converter's time grows with the square."""
+    from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
+
+    try:
+        return {"text": any_to_lark(source)}
+    except GbnfToLarkError as error:
+        return {"kind": "grammar", "error": str(error)[:1000]}
+
+
 def answer(request: dict[str, Any], compiled: dict[str, Template]) -> dict[str, str]:
     """`text`, or `kind` and `error`. A request without variables only compiles its source."""
     try:
+        if "grammar" in request:
+            return check_grammar(request["grammar"])
+        if "gbnf" in request:
+            return convert_gbnf(request["gbnf"])
         if "source" in request:
             compiled["it"] = make_environment().from_string(request["source"])
         if "variables" not in request:
