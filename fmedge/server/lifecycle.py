@@ -17,6 +17,7 @@ import signal
 import socket
 import ssl
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from fmedge.dispatch import Dispatcher
     from fmedge.http.settings import ApiKey
+    from fmedge.models.served import ServedModel
 
 LOAD_TIMEOUT_S = 3600.0
 CLOSE_TIMEOUT_S = 5.0
@@ -94,6 +96,7 @@ class _Server:
         self._tls = tls
         self._sockets = sockets
         self._lifeline = None if lifeline_fd is None else socket.socket(fileno=lifeline_fd)
+        self._models: dict[str, ServedModel] = {}
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._exit_code = EXIT_OK
@@ -118,6 +121,8 @@ class _Server:
             if runner is not None:
                 with contextlib.suppress(TimeoutError):  # clients that read nothing any more
                     await asyncio.wait_for(runner.cleanup(), deadline_s)
+            for model in self._models.values():
+                model.close()
             await dispatcher.close(deadline_s)
         return self._exit_code
 
@@ -136,23 +141,21 @@ class _Server:
         return dispatcher
 
     async def _show_loading(self, dispatcher: Dispatcher) -> web.AppRunner:
-        await asyncio.sleep(0)  # the workers' processes start before our own slow imports
+        # In a thread, because it is slow: the workers are told what to load meanwhile.
+        loading = await asyncio.to_thread(import_module, "fmedge.server.loading")
         from aiohttp import web
 
-        from fmedge.server.loading import loading_app
-
-        app = loading_app(dispatcher.status)
+        app = loading.loading_app(dispatcher.status)
         return await self._listen_with(web.AppRunner(app, access_log=None))
 
     async def _until_loaded(self, dispatcher: Dispatcher) -> bool:
         """False when told to stop before that."""
-        import fmedge.http.app  # noqa: F401  (while the workers load)
-
+        await asyncio.to_thread(import_module, "fmedge.http.app")  # while the workers load
         loaded = asyncio.create_task(dispatcher.wait_ready(LOAD_TIMEOUT_S))
         stopped = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait((loaded, stopped), return_when=asyncio.FIRST_COMPLETED)
-            if not loaded.done():
+            if self._stop.is_set():
                 return False
             await loaded
         except UnavailableError as error:
@@ -160,6 +163,7 @@ class _Server:
         finally:
             loaded.cancel()
             stopped.cancel()
+            await asyncio.wait((loaded, stopped))
         return True
 
     async def _start_http(self, dispatcher: Dispatcher) -> web.AppRunner:
@@ -171,7 +175,8 @@ class _Server:
             model.name: next(r.status.info for r in model.replicas if r.status.info is not None)
             for model in dispatcher.status().models
         }
-        models = {plan.name: serve_model(plan, infos[plan.name]) for plan in self._plans}
+        for plan in self._plans:  # in a thread, because a large vocabulary takes its time
+            self._models[plan.name] = await asyncio.to_thread(serve_model, plan, infos[plan.name])
         settings = HttpSettings(
             api_keys=self._keys,
             isolate_cache_by_key=self._config.isolate_cache_by_key,
@@ -179,7 +184,7 @@ class _Server:
             max_body_bytes=self._config.max_body_mib << 20,
             max_concurrent_requests=self._config.max_concurrent_requests,
         )
-        app = build_app(dispatcher, models, settings)
+        app = build_app(dispatcher, self._models, settings)
         admin.add_routes(app, dispatcher.status, self._plans)
         runner = await self._listen_with(build_runner(app))
         # What lives now lives until the end: the collector need not look at it again.

@@ -164,10 +164,21 @@ def test_the_lifeline_says_ready_and_stops_the_server(tiny: list[str], tmp_path:
     with ours, theirs, serve(*tiny, *args, fds=(theirs.fileno(),)) as server:
         theirs.close()
         assert ours.recv(16) == b"ready"
+        server.wait_ready()
         assert f"unix:{folder / 's'}" in server.lines[-1]
         ours.close()
         assert server.wait() == 0
     assert not folder.exists()
+
+
+def test_told_to_stop_while_loading(tiny: list[str]) -> None:
+    ours, theirs = socket.socketpair()
+    args = ["--port", "0", "--lifeline-fd", str(theirs.fileno())]
+    with theirs, serve(*tiny, *args, fds=(theirs.fileno(),)) as server:
+        ours.close()
+        assert server.wait() == 0
+    assert "fmedge: ready" not in server.text
+    assert "Traceback" not in server.text
 
 
 def test_keys_and_tls(tiny: list[str], tmp_path: Path) -> None:
