@@ -56,6 +56,11 @@ class Context:
             raise ModelNotFoundError(f"The model `{shown}` is not served here.{hint}")
         return model
 
+    @property
+    def names(self) -> list[str]:
+        """Every name and alias that a request may use."""
+        return list(self._by_name)
+
     async def read(self, request: web.Request) -> bytes:
         """The request's body, within the limits."""
         return await read_body(request, self.settings.max_body_bytes, self.settings.body_timeout_s)
@@ -88,7 +93,8 @@ CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)
 
 def api_key_id(request: web.Request) -> str:
     """Who sent this; "" when no keys are asked for."""
-    return request[KEY_ID] if KEY_ID in request else ""
+    holder: str = request.get(KEY_ID, "")
+    return holder
 
 
 def fingerprint(model: ServedModel) -> str:

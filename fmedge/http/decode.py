@@ -157,7 +157,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def check_depth(value: Any, param: str) -> None:
     """Raises RequestError when free-form JSON is nested deeper than MAX_DEPTH: what reads it later
     (templates, schema compilers) recurses."""
-    level = [value]
+    level: list[Any] = [value] if isinstance(value, dict | list) else []
     for _ in range(MAX_DEPTH):
         level = [
             inner

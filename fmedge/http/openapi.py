@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -9,6 +10,8 @@ from aiohttp import web
 
 from fmedge import __version__
 from fmedge.http import responses, schemas
+from fmedge.http.context import CONTEXT
+from fmedge.http.errors import Handler
 
 _REF = "#/components/schemas/{name}"
 _STATUS_TEXT = {
@@ -85,8 +88,8 @@ OPERATIONS = (
 )  # fmt: skip
 
 
-def build_openapi(*, needs_key: bool) -> dict[str, Any]:
-    """The OpenAPI 3.1 description of the server."""
+def build_openapi(names: Sequence[str], *, needs_key: bool) -> dict[str, Any]:
+    """The OpenAPI 3.1 description of a server of models of these names and aliases."""
     structs = [
         kind
         for op in OPERATIONS
@@ -96,9 +99,12 @@ def build_openapi(*, needs_key: bool) -> dict[str, Any]:
     _, components = msgspec.json.schema_components(
         [*structs, responses.ErrorResponse], ref_template=_REF
     )
+    for op in OPERATIONS:
+        if op.body is not None:
+            _name_models(components[op.body.__name__]["properties"]["model"], names)
     paths: dict[str, dict[str, Any]] = {}
     for op in OPERATIONS:
-        paths.setdefault(op.path, {})[op.method] = _operation(op, needs_key=needs_key)
+        paths.setdefault(op.path, {})[op.method] = _operation(op, names, needs_key=needs_key)
     document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
@@ -124,19 +130,31 @@ def _schema(kind: Any) -> dict[str, Any]:
     return schema
 
 
-def _operation(op: Operation, *, needs_key: bool) -> dict[str, Any]:
+def _name_models(schema: dict[str, Any], names: Sequence[str]) -> None:
+    """Which strings are models is known to the server alone, not to the Structs."""
+    for kind in schema.get("anyOf", [schema]):
+        if kind.get("type") == "string":
+            kind["enum"] = list(names)
+
+
+def _event_schema(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """One server-sent event, as OpenAPI 3.1 describes streams."""
+    chunk = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": {"anyOf": [_schema(kind), _schema(responses.ErrorResponse)]},
+    }
+    data = {"anyOf": [chunk, {"const": "[DONE]"}], "description": "With `stream`: true."}
+    return {"type": "object", "properties": {"data": data}, "required": ["data"]}
+
+
+def _operation(op: Operation, names: Sequence[str], *, needs_key: bool) -> dict[str, Any]:
     if op.result == "text/plain":
         content: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
     else:
         content = {"application/json": {"schema": _schema(op.result)}}
     if op.events is not None:
-        content["text/event-stream"] = {
-            "schema": {
-                "type": "string",
-                "description": f"With `stream`: true. Events whose data is a {op.events.__name__}, "
-                "or an ErrorResponse; the last is [DONE].",
-            }
-        }
+        content["text/event-stream"] = {"schema": _event_schema(op.events)}
     answers: dict[str, Any] = {"200": {"description": "OK", "content": content}}
     if op.path == "/health":
         answers["503"] = {"description": "Not ready yet.", "content": content}
@@ -159,26 +177,27 @@ def _operation(op: Operation, *, needs_key: bool) -> dict[str, Any]:
             "required": True,
             "content": {"application/json": {"schema": _schema(op.body)}},
         }
-    parameters = [
-        {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
+    model_schema = {"type": "string", "enum": list(names)}
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "query", "required": False, "schema": model_schema}
         for name in op.query
     ]
     if "{model}" in op.path:
-        schema = {"type": "string", "minLength": 1}
-        parameters.append({"name": "model", "in": "path", "required": True, "schema": schema})
+        parameters.append({"name": "model", "in": "path", "required": True, "schema": model_schema})
     if parameters:
         result["parameters"] = parameters
     return result
 
 
-def openapi_handler(*, needs_key: bool) -> Any:
+def openapi_handler(*, needs_key: bool) -> Handler:
     """GET /openapi.json; made at the first request, as most servers are never asked."""
     body: bytes | None = None
 
-    async def get_openapi(request: web.Request) -> web.Response:
+    async def get_openapi(request: web.Request) -> web.StreamResponse:
         nonlocal body
         if body is None:
-            body = msgspec.json.encode(build_openapi(needs_key=needs_key))
+            names = request.app[CONTEXT].names
+            body = msgspec.json.encode(build_openapi(names, needs_key=needs_key))
         return web.Response(body=body, content_type="application/json")
 
     return get_openapi

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
@@ -276,7 +277,7 @@ class TokenPiece(Struct, frozen=True):
 class TokenizeResponse(Struct, frozen=True):
     """Token ids, or ids with their pieces."""
 
-    tokens: list[int] | list[TokenPiece]
+    tokens: Sequence[int | TokenPiece]
 
 
 class DetokenizeResponse(Struct, frozen=True):
