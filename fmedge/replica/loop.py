@@ -12,24 +12,17 @@ yet), or running (it has a sequence id). Preemption sends it from running back t
 from __future__ import annotations
 
 from bisect import insort
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, wait
 from time import perf_counter
 
-from fmedge.errors import FmedgeError, KvCacheFullError, RequestError, StepAbortedError
-from fmedge.replica.constrain import Constrained, GrammarCompiler, next_mask
+from fmedge.errors import FmedgeError, KvCacheFullError, StepAbortedError
+from fmedge.replica.constrain import next_mask
+from fmedge.replica.embeds import Embeds
+from fmedge.replica.intake import Intake, failure
 from fmedge.replica.placement import Placement
-from fmedge.replica.protocol import (
-    Embed,
-    Embedded,
-    Failed,
-    SequenceTokens,
-    Step,
-    Submit,
-    WorkerMessage,
-)
-from fmedge.replica.sequence import NO_ID, EngineLike, NewSampler, SamplerLike, Sequence
+from fmedge.replica.ports import EngineLike, NewSampler, SamplerLike, sampler_factory
+from fmedge.replica.protocol import Embed, Failed, SequenceTokens, Step, Submit, WorkerMessage
+from fmedge.replica.sequence import NO_ID, Sequence
 from fmedge.sched.steps import (
     StepLimits,
     StepPlan,
@@ -43,10 +36,6 @@ from fmedge.sched.steps import (
 from fmedge.types import FinishReason
 
 MAX_WAITING = 4096
-COMPILE_POLL_S = 0.005
-
-NOTHING_TO_DRAW = -1
-"""What the engine samples where a grammar, and bans beside it, leave no token: nothing follows."""
 
 
 class EngineLoop:
@@ -70,80 +59,50 @@ class EngineLoop:
         self._emit = emit
         self._info = engine.info
         self._limits = limits or StepLimits(max_tokens=engine.info.batch_size)
-        self._max_waiting = max_waiting
-        self._new_sampler = new_sampler or _sampler_factory(engine)
         self._clock = clock
-        self._eog = frozenset(engine.vocab.eog_tokens)
         self._placement = Placement(engine)
-        self._compiler = GrammarCompiler(engine.vocab, engine.info.num_vocab)
-        self._compiling: dict[int, tuple[Sequence, Submit, Future[Constrained]]] = {}
-        self._waiting: list[Sequence] = []  # these two in service order
-        self._admitted: list[Sequence] = []
+        self._intake = Intake(engine, new_sampler or sampler_factory(engine), max_waiting)
+        self._embeds = Embeds(engine, self._placement, emit, max_waiting)
+        self._by_request: dict[int, Sequence] = {}
+        self._admitted: list[Sequence] = []  # in service order
         self._decoding: list[Sequence] = []  # these two by sequence id
         self._prefilling: list[Sequence] = []
-        self._embeds: deque[Embed] = deque()
-        self._is_embed_blocked = False  # it needs KV that sequences hold: no more of them start
-        self._by_request: dict[int, Sequence] = {}
         self._rates = StepRates()
-        self._num_arrived = 0
         self._num_preempted = 0
         self._samplers: list[SamplerLike] = []  # of the decoding sequences, in their order
         self._fillers: list[int] = []
         self._has_masks = False
-        self._is_decode_only = False
+        self._is_decode_only = False  # all that is to be done is to decode
         self.num_steps = 0
 
     # what the worker calls
 
     def submit(self, submit: Submit) -> None:
         """Queue a sequence. What cannot run is answered by `Failed` at once."""
-        num_tokens = len(submit.tokens) // 4
-        problem = _problem_of(submit, num_tokens, self._info.ctx_size)
-        if problem is not None:
-            self._emit(Failed(submit.request_id, "invalid", problem))
-            return
-        if len(self._waiting) + len(self._compiling) >= self._max_waiting:
-            text = f"{self._max_waiting} requests wait on this replica already; try again later."
-            self._emit(Failed(submit.request_id, "overloaded", text))
-            return
         self.cancel((submit.request_id,))
-        self._num_arrived += 1
-        sequence = Sequence(submit, self._num_arrived, self._clock(), self._info)
+        sequence = self._intake.take(submit, self._clock())
+        if isinstance(sequence, Failed):
+            self._emit(sequence)
+            return
         self._by_request[submit.request_id] = sequence
         if len(sequence.tokens) >= sequence.end_len:
-            self._emit(Step(sequences=(self._end(sequence, None, "length"),)))
+            self._finish_between_steps(sequence, "length")
             return
-        self._give_sampler(sequence, submit)
+        self._intake.queue(sequence, submit)
         self._is_decode_only = False
-        if submit.grammar is None:
-            insort(self._waiting, sequence, key=service_order)
-            return
-        emitted = sequence.tokens[submit.num_prompt_tokens :]
-        future = self._compiler.compile(submit.grammar, emitted)
-        self._compiling[submit.request_id] = (sequence, submit, future)
 
     def cancel(self, request_ids: tuple[int, ...]) -> None:
         """Drop these before the next step. Unknown ids are ignored."""
         for request_id in request_ids:
             sequence = self._by_request.get(request_id)
             if sequence is not None:
-                self._end(sequence, None, "cancelled")
+                self._remove(sequence)
             elif self._embeds:
-                self._embeds = deque(e for e in self._embeds if e.request_id != request_id)
-                self._is_embed_blocked = False
+                self._embeds.remove(request_id)
 
     def embed(self, embed: Embed) -> None:
         """Queue an embedding; it runs between steps as soon as a sequence id is idle."""
-        num_tokens = len(embed.tokens) // 4
-        if not 0 < num_tokens <= self._info.ctx_size:
-            text = f"{num_tokens} tokens to embed; between 1 and {self._info.ctx_size} can be."
-            self._emit(Failed(embed.request_id, "invalid", text))
-            return
-        if len(self._embeds) >= self._max_waiting:
-            text = f"{self._max_waiting} texts wait to be embedded already; try again later."
-            self._emit(Failed(embed.request_id, "overloaded", text))
-            return
-        self._embeds.append(embed)
+        self._embeds.queue(embed)
         self._is_decode_only = False
 
     def clear_cache(self, cache_key: str | None = None) -> None:
@@ -158,11 +117,11 @@ class EngineLoop:
 
     def close(self) -> None:
         """End the grammar thread; the engine is the caller's to close."""
-        self._compiler.close()
+        self._intake.close()
 
     @property
     def num_waiting(self) -> int:
-        return len(self._waiting) + len(self._compiling)
+        return len(self._intake)
 
     @property
     def num_running(self) -> int:
@@ -216,7 +175,7 @@ class EngineLoop:
                 step_s=step_s,
                 num_decode_seqs=len(rows),
                 num_kv_tokens=num_kv_tokens,
-                num_waiting=len(self._waiting) + len(self._compiling),
+                num_waiting=len(self._intake),
                 num_running=len(self._decoding),
                 kv_tokens_used=self._placement.kv_tokens_used,
             )
@@ -229,37 +188,47 @@ class EngineLoop:
         """Add decoding sequences and throw-away tokens by sequence id; the former's rows."""
         batch = self._engine.batch
         rows: list[int] = []
-        pending = deque(self._fillers)
+        pending = list(self._fillers)
         for sequence in self._decoding:
             while pending and pending[0] < sequence.seq_id:
-                self._placement.add_filler(pending.popleft())
+                self._placement.add_filler(pending.pop(0))
             rows.append(batch.add_token(sequence.seq_id, sequence.num_computed, sequence.last))
         return rows
 
     # the general step
 
     def _run_planned_step(self) -> bool:
-        self._take_compiled()
-        has_embedded = self._run_embed()
-        if not self._is_embed_blocked:
+        for sequence, error in self._intake.poll_compiled():
+            if error is None:
+                self._finish_between_steps(sequence, "stop")
+            else:
+                self._fail(sequence, error)
+        has_embedded = self._embeds.run_one(is_alone=not (self._decoding or self._prefilling))
+        if not self._embeds.is_blocked:
             self._admit()
-            self._start_admitted()
         if not self._decoding and not self._prefilling:
-            if has_embedded or self._admitted:
+            if not has_embedded and self._intake.is_compiling:
+                self._intake.wait_compiled()
                 return True
-            return self._wait_for_compiler()
+            return has_embedded
         plan = self._plan()
         if plan.preempt:
             self._preempt(self._placement.owner(plan.preempt[0]))
-            return True
-        if not plan.decode and not plan.prefill:
+        elif plan.decode or plan.prefill:
+            self._run_plan(plan)
+        else:
             self._make_room()
-            return True
-        self._run_plan(plan)
-        self._is_decode_only = not (
-            self._prefilling or self._admitted or self._embeds or self._compiling
-        ) and not (self._waiting and self.num_running < self._info.slots)
         return True
+
+    def _is_only_decoding(self) -> bool:
+        is_full = self.num_running >= self._info.slots
+        return not (
+            self._prefilling
+            or self._admitted
+            or self._embeds
+            or self._intake.is_compiling
+            or (self._intake.is_ready and not is_full)
+        )
 
     def _plan(self) -> StepPlan:
         running = self._decoding + self._prefilling
@@ -339,6 +308,7 @@ class EngineLoop:
             out.append(self._accept(sequence, token, now_s))
         placement.count_kv()
         self._prepare_decode()
+        self._is_decode_only = self._is_only_decoding()
         step_s = now_s - start_s
         self._rates = learn_rates(
             self._rates,
@@ -379,61 +349,14 @@ class EngineLoop:
 
     def _accept(self, sequence: Sequence, token: int, now_s: float) -> SequenceTokens:
         """One sampled token, in the front's terms; ends the sequence where it must."""
-        if token in sequence.stops or token == NOTHING_TO_DRAW:
-            return self._end(sequence, None, "stop", now_s)
-        sequence.tokens.append(token)
-        sequence.last = token
-        sequence.num_decode_tokens += 1
-        num_tokens = len(sequence.tokens)
-        if not sequence.is_plain:
-            finish = self._accept_special(sequence, token, num_tokens)
-            if finish is not None or num_tokens >= sequence.end_len:
-                return self._end(sequence, token, finish or "length", now_s)
-            return self._tokens_message(sequence, token)
-        if num_tokens >= sequence.end_len:
-            return self._end(sequence, token, "length", now_s)
-        return SequenceTokens(sequence.request_id, (token,))
-
-    def _accept_special(
-        self, sequence: Sequence, token: int, num_tokens: int
-    ) -> FinishReason | None:
-        """The rest of `_accept` for a sequence that is constrained, held off its end, or new."""
-        if num_tokens == sequence.unban_at:
-            sequence.sampler.set_banned(sequence.banned_after)
-            sequence.unban_at = -1
-        if sequence.matcher is not None:
-            sequence.matcher.consume_token(token)
-            sequence.mask = None
-            if sequence.matcher.is_stopped() and not sequence.matcher.is_error():
-                return "stop"
-        return None
-
-    def _tokens_message(
-        self,
-        sequence: Sequence,
-        token: int | None,
-        finish: FinishReason | None = None,
-        now_s: float = 0.0,
-    ) -> SequenceTokens:
-        num_cached_tokens = -1
-        if sequence.is_new and sequence.cached_at_start >= 0:
-            sequence.is_new = False
-            num_cached_tokens = sequence.cached_at_start
-            sequence.is_plain = not (
-                sequence.wants_logprobs or sequence.matcher is not None or sequence.unban_at >= 0
-            )
-        logprobs = None
-        if token is not None and sequence.wants_logprobs:
-            last = sequence.sampler.last_logprobs()
-            logprobs = None if last is None else (last,)
-        return SequenceTokens(
-            sequence.request_id,
-            () if token is None else (token,),
-            finish=finish,
-            logprobs=logprobs,
-            num_cached_tokens=num_cached_tokens,
-            timings=None if finish is None else sequence.timings(now_s),
-        )
+        num_before = sequence.num_decode_tokens
+        finish = sequence.accept(token)
+        if finish is not None:
+            self._remove(sequence)
+            return sequence.message(sequence.num_decode_tokens - num_before, finish, now_s)
+        if sequence.is_plain:
+            return SequenceTokens(sequence.request_id, (token,))
+        return sequence.message(1)
 
     def _compute_masks(self) -> None:
         """Masks of the next step, once this one's tokens are on their way."""
@@ -442,65 +365,20 @@ class EngineLoop:
                 continue
             try:
                 sequence.mask = next_mask(sequence.matcher)
-            except RequestError as error:
+            except FmedgeError as error:
                 self._fail(sequence, error)
                 continue
             if sequence.mask is None:
-                self._emit(Step(sequences=(self._end(sequence, None, "stop"),)))
+                self._finish_between_steps(sequence, "stop")
 
     # beginnings and ends
 
-    def _give_sampler(self, sequence: Sequence, submit: Submit) -> None:
-        stops = frozenset(submit.stop_token_ids)
-        if submit.ignore_eos:
-            sequence.banned_after = tuple(sorted(self._eog - stops))
-        else:
-            stops |= self._eog
-        banned = sequence.banned_after
-        min_len = min(submit.num_prompt_tokens + submit.min_tokens, sequence.end_len)
-        if len(sequence.tokens) < min_len and submit.min_tokens > 0:
-            sequence.unban_at = min_len
-            banned = tuple(sorted(self._eog | stops))
-        sequence.stops = stops
-        sequence.is_plain = False  # until its first message is out
-        sequence.sampler = self._new_sampler(
-            submit.sampling,
-            self._info.num_vocab,
-            submit.tokens,
-            sequence.num_emitted_before,
-            banned,
-        )
-
-    def _take_compiled(self) -> None:
-        done = [request_id for request_id, (_, _, f) in self._compiling.items() if f.done()]
-        for request_id in done:
-            sequence, _, future = self._compiling.pop(request_id)
-            try:
-                constrained = future.result()
-            except RequestError as error:
-                self._fail(sequence, error)
-                continue
-            sequence.matcher, sequence.mask = constrained.matcher, constrained.mask
-            if sequence.mask is None:
-                self._emit(Step(sequences=(self._end(sequence, None, "stop"),)))
-                continue
-            insort(self._waiting, sequence, key=service_order)
-
-    def _wait_for_compiler(self) -> bool:
-        """Nothing but grammars in the making: give them a moment instead of a busy loop."""
-        if not self._compiling:
-            return False
-        futures = [future for _, _, future in self._compiling.values()]
-        wait(futures, timeout=COMPILE_POLL_S, return_when="FIRST_COMPLETED")
-        return True
-
     def _admit(self) -> None:
-        while self._waiting and self.num_running < self._info.slots:
-            insort(self._admitted, self._waiting.pop(0), key=service_order)
-
-    def _start_admitted(self) -> None:
-        """Give admitted sequences an id and the best prefix there is, as far as the step's budget
-        will reach them; one whose prefix is being prefilled right now is held back."""
+        """Fill the slots; then give admitted sequences an id and the best prefix there is, as far
+        as the step's budget will reach them. One whose prefix is being prefilled right now keeps
+        its slot and is held back."""
+        while self._intake.is_ready and self.num_running < self._info.slots:
+            insort(self._admitted, self._intake.pop(), key=service_order)
         if not self._admitted:
             return
         budget = self._budget()
@@ -525,35 +403,26 @@ class EngineLoop:
                 sequence.first_start_s = self._clock()
         self._admitted = held_back
 
-    def _end(
-        self,
-        sequence: Sequence,
-        token: int | None,
-        finish: FinishReason,
-        now_s: float | None = None,
-    ) -> SequenceTokens:
-        """Take a sequence out of wherever it is; the message that ends it, with its last token."""
-        message = self._tokens_message(
-            sequence, token, finish, self._clock() if now_s is None else now_s
-        )
+    def _remove(self, sequence: Sequence) -> None:
+        """Take a sequence out of wherever it is; its KV stays for others."""
         del self._by_request[sequence.request_id]
         if sequence.seq_id != NO_ID:
             (self._decoding if sequence.is_decoding else self._prefilling).remove(sequence)
             self._placement.finish(sequence)
             self._prepare_decode()
-        elif sequence.request_id in self._compiling:
-            self._compiling.pop(sequence.request_id)[2].cancel()
+        elif sequence in self._admitted:
+            self._admitted.remove(sequence)
         else:
-            for queue in (self._waiting, self._admitted):
-                if sequence in queue:
-                    queue.remove(sequence)
+            self._intake.remove(sequence)
         self._is_decode_only = False
-        return message
+
+    def _finish_between_steps(self, sequence: Sequence, finish: FinishReason) -> None:
+        self._remove(sequence)
+        self._emit(Step(sequences=(sequence.message(0, finish, self._clock()),)))
 
     def _fail(self, sequence: Sequence, error: FmedgeError) -> None:
-        self._end(sequence, None, "error")
-        code = "invalid" if isinstance(error, RequestError) else "error"
-        self._emit(Failed(sequence.request_id, code, str(error)))
+        self._remove(sequence)
+        self._emit(failure(sequence.request_id, error))
 
     # when KV is full, or a step was broken off
 
@@ -568,16 +437,14 @@ class EngineLoop:
             assert victim is not None
             self._preempt(self._placement.owner(victim))
             return
-        alone = running[0]
-        message = self._end(alone, None, "length")
-        self._emit(Step(sequences=(message,)))
+        self._finish_between_steps(running[0], "length")
 
     def _preempt(self, sequence: Sequence) -> None:
         """Free a sequence's KV; it waits in its old place and prefills its own tokens later."""
         (self._decoding if sequence.is_decoding else self._prefilling).remove(sequence)
         self._placement.evict_live(sequence)
         sequence.is_decoding = False
-        insort(self._waiting, sequence, key=service_order)
+        self._intake.put_back(sequence)
         self._num_preempted += 1
         self._prepare_decode()
         self._is_decode_only = False
@@ -590,58 +457,6 @@ class EngineLoop:
                 self._preempt(sequence)
         self._placement.remove_fillers(fillers)
 
-    # embeddings
-
-    def _run_embed(self) -> bool:
-        """Run the first waiting embedding if an id is idle; True if one was answered."""
-        if not self._embeds:
-            return False
-        seq_id = self._placement.borrow_id()
-        if seq_id is None:
-            return False
-        embed = self._embeds[0]
-        try:
-            vector = self._engine.embed(embed.tokens, seq_id)
-        except KvCacheFullError:
-            if self._placement.evict_one():
-                return True
-            if self._decoding or self._prefilling:
-                self._is_embed_blocked = True
-                return False
-            text = "The KV cache is too small for this text."
-            self._answer_embed(Failed(embed.request_id, "invalid", text))
-            return True
-        self._answer_embed(Embedded(embed.request_id, vector, len(embed.tokens) // 4))
-        return True
-
-    def _answer_embed(self, message: WorkerMessage) -> None:
-        self._embeds.popleft()
-        self._is_embed_blocked = False
-        self._emit(message)
-
 
 def _by_seq_id(sequence: Sequence) -> int:
     return sequence.seq_id
-
-
-def _sampler_factory(engine: EngineLike) -> NewSampler:
-    own: NewSampler | None = getattr(engine, "new_sampler", None)
-    if own is not None:
-        return own
-    from fmedge._native.sampler import Sampler
-
-    return Sampler
-
-
-def _problem_of(submit: Submit, num_tokens: int, ctx_size: int) -> str | None:
-    """What is wrong with a submission, None if it can run."""
-    if num_tokens == 0 or len(submit.tokens) % 4:
-        return "The prompt has no tokens."
-    if not 0 < submit.num_prompt_tokens <= num_tokens:
-        return f"{submit.num_prompt_tokens} prompt tokens said, {num_tokens} tokens sent."
-    if submit.num_prompt_tokens >= ctx_size:
-        return (
-            f"The prompt has {submit.num_prompt_tokens} tokens, but this model serves at most "
-            f"{ctx_size} tokens of prompt and output together."
-        )
-    return None

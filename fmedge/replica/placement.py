@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence as AnySequence
 from typing import Literal
 
-from fmedge.replica.sequence import NO_ID, EngineLike, Sequence
+from fmedge.replica.ports import EngineLike
+from fmedge.replica.sequence import NO_ID, Sequence
 from fmedge.sched.prefix import PrefixCache, PrefixMatch
 from fmedge.sched.steps import StepRates, choose_fillers, min_copy_tokens, service_order
 

@@ -3,67 +3,14 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence as AnySequence
-from typing import Protocol
 
 from fmedge.replica.constrain import Matcher
-from fmedge.replica.protocol import Submit
-from fmedge.types import EngineInfo, SamplingParams, StepTimings, TokenLogprobs, Vocab
+from fmedge.replica.ports import SamplerLike
+from fmedge.replica.protocol import SequenceTokens, Submit
+from fmedge.types import EngineInfo, FinishReason, StepTimings
 
-
-class StepBatchLike(Protocol):
-    """`_native.engine.StepBatch`."""
-
-    def clear(self) -> None: ...
-    def add(self, seq: int, pos: int, tokens: bytes | memoryview, want_logits: bool, /) -> int: ...
-    def add_token(self, seq: int, pos: int, token: int, /) -> int: ...
-
-
-class SamplerLike(Protocol):
-    """`_native.sampler.Sampler`."""
-
-    def last_logprobs(self) -> TokenLogprobs | None: ...
-    def set_banned(self, tokens: AnySequence[int], /) -> None: ...
-
-
-class NewSampler(Protocol):
-    def __call__(
-        self,
-        params: SamplingParams,
-        num_vocab: int,
-        history: bytes,
-        num_emitted: int,
-        banned_tokens: AnySequence[int],
-        /,
-    ) -> SamplerLike: ...
-
-
-class EngineLike(Protocol):
-    """What the loop needs of `_native.engine.Engine`; fakes and benchmarks bring their own.
-
-    An engine may have `new_sampler` with `NewSampler`'s signature; without it, the loop makes
-    `_native.sampler.Sampler`s. One may have `num_seqs`, where there are more sequence ids than
-    slots: they keep the prefixes of finished sequences.
-    """
-
-    @property
-    def info(self) -> EngineInfo: ...
-    @property
-    def vocab(self) -> Vocab: ...
-    @property
-    def batch(self) -> StepBatchLike: ...
-    def step(self) -> None: ...
-    def sample(
-        self,
-        rows: AnySequence[int],
-        samplers: AnySequence[SamplerLike],
-        masks: AnySequence[bytes | memoryview | None] | None = None,
-        /,
-    ) -> AnySequence[int]: ...
-    def seq_copy(self, src: int, dst: int, num_tokens: int, /) -> None: ...
-    def seq_remove(self, seq: int, from_pos: int = 0, to_pos: int = -1, /) -> bool: ...
-    def embed(self, tokens: bytes, seq: int, /) -> bytes: ...
-
+NOTHING_TO_DRAW = -1
+"""What the engine samples where a grammar, and bans beside it, leave no token: nothing follows."""
 
 NO_ID = -1
 
@@ -128,11 +75,11 @@ class Sequence:
         self.last = 0
         self.matcher: Matcher | None = None
         self.mask: bytes | None = None
-        self.stops: frozenset[int] = frozenset()
-        self.unban_at = -1
+        self.stops: frozenset[int] = frozenset()  # these end it and are not emitted
+        self.unban_at = -1  # length at which only `banned_after` stay banned
         self.banned_after: tuple[int, ...] = ()
         self.wants_logprobs = submit.sampling.top_logprobs >= 0
-        self.is_plain = not self.wants_logprobs
+        self.is_plain = False  # nothing to do for a token but to append it; never the first
         self.leader: Sequence | None = None
         self.hold_until = 0
         self.submit_s = now_s
@@ -149,6 +96,51 @@ class Sequence:
     @property
     def num_pending(self) -> int:
         return len(self.tokens) - self.num_computed
+
+    def accept(self, token: int) -> FinishReason | None:
+        """Take a sampled token; why the sequence ends with it, None if it goes on.
+
+        Where that is "stop" and the token is not the last of `tokens`, it ended the sequence
+        without being part of it.
+        """
+        if token in self.stops or token == NOTHING_TO_DRAW:
+            return "stop"
+        self.tokens.append(token)
+        self.last = token
+        self.num_decode_tokens += 1
+        num_tokens = len(self.tokens)
+        if not self.is_plain:
+            if num_tokens == self.unban_at:
+                self.sampler.set_banned(self.banned_after)
+                self.unban_at = -1
+            if self.matcher is not None:
+                self.matcher.consume_token(token)
+                self.mask = None
+                if self.matcher.is_stopped() and not self.matcher.is_error():
+                    return "stop"
+        return "length" if num_tokens >= self.end_len else None
+
+    def message(
+        self, num_new: int, finish: FinishReason | None = None, now_s: float = 0.0
+    ) -> SequenceTokens:
+        """What the front is told: the last `num_new` (0 or 1) tokens, and the end if it is one."""
+        num_cached_tokens = -1
+        if self.is_new and self.cached_at_start >= 0:
+            self.is_new = False
+            num_cached_tokens = self.cached_at_start
+            self.is_plain = not (self.wants_logprobs or self.matcher or self.unban_at >= 0)
+        logprobs = None
+        if num_new and self.wants_logprobs:
+            last = self.sampler.last_logprobs()
+            logprobs = None if last is None else (last,)
+        return SequenceTokens(
+            self.request_id,
+            (self.last,) if num_new else (),
+            finish=finish,
+            logprobs=logprobs,
+            num_cached_tokens=num_cached_tokens,
+            timings=None if finish is None else self.timings(now_s),
+        )
 
     def timings(self, now_s: float) -> StepTimings:
         """This sequence's own times on this replica; a part that never began is 0."""
