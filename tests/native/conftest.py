@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fmedge._native import _fm
 from fmedge._native.engine import Engine
 from fmedge.types import EngineSettings
 from tests import synthetic
+
+# sanitize.sh: a run that quietly took the plain extension would prove nothing.
+_SANITIZED_FOLDER = os.environ.get("FMEDGE_SANITIZED_FOLDER")
+if _SANITIZED_FOLDER is not None and not _fm.__file__.startswith(_SANITIZED_FOLDER):
+    raise RuntimeError(f"{_fm.__file__} is not the sanitised extension")
 
 LoadEngine = Callable[..., Engine]
 
