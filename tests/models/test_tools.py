@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import json
+from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fmedge.errors import RequestError
@@ -138,6 +139,37 @@ def test_parser_reads_what_the_grammar_writes(tool_format: ToolFormat) -> None:
     if not tool_format.layout.is_leading:
         assert parse(tool_format.parser(), ["Hm.\n\n", text, "\n"]) == ("Hm.", expected[1])
     assert json.loads(WEATHER) == {"city": 'P}{"aris', "days": 2}
+
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "text": {"type": "string", "maxLength": 8},
+        "number": {"type": "number"},
+        "kind": {"enum": ["a", "b c", 3, None]},
+        "list": {"type": "array", "items": {"type": "boolean"}, "maxItems": 3},
+    },
+    "required": ["text", "kind"],
+    "additionalProperties": False,
+}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.sampled_from(FORMATS), st.randoms(use_true_random=False))
+def test_whatever_is_drawn_under_the_grammar_is_a_valid_call(
+    tool_format: ToolFormat, random: Random
+) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": SCHEMA}}]
+    grammar = tool_format.grammar(tools, "required", parallel=False)
+    assert grammar is not None
+    text = PLAIN.draw(grammar.source, random, max_tokens=400)
+    content, calls = parse(tool_format.parser(), [text])
+    ((name, arguments),) = calls
+    assert (content, name) == ("", "f")
+    value = json.loads(arguments)
+    assert {"text", "kind"} <= value.keys() <= SCHEMA["properties"].keys()
+    assert len(value["text"]) <= 8
+    assert value["kind"] in SCHEMA["properties"]["kind"]["enum"]
 
 
 PIECES = st.lists(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from random import Random
 
 import llguidance
 
@@ -77,5 +78,18 @@ class GrammarTester:
         tokens = self.vocab.ids(text)
         return matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting()
 
-    def num_accepted(self, source: str, text: str) -> int:
-        return int(self.matcher(source).try_consume_tokens(self.vocab.ids(text)))
+    def draw(self, source: str, random: Random, max_tokens: int) -> str:
+        """A text drawn token by token from what the grammar allows; ends where it may."""
+        matcher = self.matcher(source)
+        text = b""
+        for _ in range(max_tokens):
+            if matcher.is_accepting():
+                return text.decode()
+            allowed = [t for t, bias in enumerate(matcher.compute_logit_bias()) if bias]
+            # Closing a string or bracket now and then keeps the text short.
+            closing = [t for t in allowed if self.vocab.pieces[t] in (b'"', b"}", b"]", b",")]
+            pool = closing if closing and random.random() < 0.3 else allowed
+            token = random.choice(pool)
+            assert matcher.consume_token(token)
+            text += self.vocab.pieces[token]
+        raise AssertionError(f"no end after {max_tokens} tokens: {text!r}")
