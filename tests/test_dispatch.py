@@ -258,13 +258,16 @@ async def test_cancel_frees_the_place_and_ends_the_iteration():
         first = await dispatcher.submit(request(1, max_tokens=1000))
         await read_until(first, 3)
         second = await dispatcher.submit(request(2, max_tokens=5))
+        assert samples(dispatcher)["fmedge_requests_running", "m", "r0"] == 1
         first.cancel()
         first.cancel()
         rest, finish = await read_all(first)
         assert finish == "cancelled"
         assert len(rest) < 900
         assert (await read_all(second))[0] == expected_output(pack(2), 5)
-        assert samples(dispatcher)["fmedge_requests_total", "m", "cancelled"] == 1
+        values = samples(dispatcher)
+        assert values["fmedge_requests_total", "m", "cancelled"] == 1
+        assert values["fmedge_requests_running", "m", "r0"] == 0
 
 
 async def test_leaving_the_context_cancels():

@@ -227,13 +227,16 @@ class Dispatcher:
         loads: dict[str, list[ReplicaLoad]] = {}
         for entry in self._entries.values():
             status = entry.replica.status()
+            num_assigned = self._core.num_assigned(status.name)
             step = entry.last_step
+            # A cancelled sequence ends without a step to say so.
+            num_running = 0 if step is None else min(step.num_running, num_assigned)
             loads.setdefault(status.model, []).append(
                 ReplicaLoad(
                     status=status,
-                    num_assigned=self._core.num_assigned(status.name),
-                    num_running=0 if step is None else step.num_running,
-                    num_waiting=0 if step is None else step.num_waiting,
+                    num_assigned=num_assigned,
+                    num_running=num_running,
+                    num_waiting=num_assigned - num_running,
                     kv_tokens_used=0 if step is None else step.kv_tokens_used,
                     kv_tokens=0 if entry.info is None else entry.info.kv_tokens,
                 )

@@ -10,8 +10,8 @@ from fmedge.replica.interface import ReplicaStatus
 class ReplicaLoad(Struct, frozen=True, kw_only=True):
     """A replica's status and what it held at its last step. Sizes in tokens.
 
-    num_assigned: requests given to it. num_running, num_waiting: its sequences that decode or
-    prefill, and those that wait for a slot. kv_tokens: the cache's size.
+    num_assigned: requests given to it. num_running, num_waiting: those that decode or prefill,
+    and those that do not yet. kv_tokens: the cache's size.
     """
 
     status: ReplicaStatus

@@ -134,15 +134,27 @@ class WorkerProcess:
         finally:
             os.close(stderr_write)
         self._started_s = self._last_heard_s = self._loop.time()
-        pidfd = os.pidfd_open(self._process.pid)
-        self._loop.add_reader(pidfd, self._process_exited, pidfd)
-        front_end.setblocking(False)
-        await self._loop.create_unix_connection(lambda: self._channel, sock=front_end)
-        _, protocol = await self._loop.connect_read_pipe(
-            lambda: _StderrProtocol(self._name), os.fdopen(stderr_read, "rb", 0)
-        )
-        self._stderr = protocol
+        try:
+            await self._attach(self._process, front_end, stderr_read)
+        except OSError:
+            front_end.close()
+            self._process.kill()
+            self._process.wait()
+            raise
         self._schedule_check()
+
+    async def _attach(
+        self, process: subprocess.Popen[bytes], front_end: socket.socket, stderr_read: int
+    ) -> None:
+        """Hear of its exit, its messages and its output."""
+        stderr = os.fdopen(stderr_read, "rb", 0)
+        front_end.setblocking(False)
+        _, self._stderr = await self._loop.connect_read_pipe(
+            lambda: _StderrProtocol(self._name), stderr
+        )
+        await self._loop.create_unix_connection(lambda: self._channel, sock=front_end)
+        pidfd = os.pidfd_open(process.pid)
+        self._loop.add_reader(pidfd, self._process_exited, pidfd)
 
     def send(self, *messages: FrontMessage) -> None:
         """Raises ReplicaLostError when the worker is gone or does not read."""

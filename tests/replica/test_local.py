@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from fmedge.errors import ModelFileError, ModelLoadError, OutOfMemoryError, ReplicaLostError
+from fmedge.replica import process
 from fmedge.replica.local import RestartSettings, backoff_s
 from fmedge.replica.process import WatchSettings
 from fmedge.replica.protocol import Embed, Submit
@@ -152,6 +153,20 @@ async def test_an_unknown_engine_is_a_load_failure():
     await recorder.until_count("gone", 1)
     assert "no_such_module" in recorder.of("gone")[0][1]
     await replica.close()
+
+
+async def test_a_process_that_cannot_be_started_is_given_up(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        process, "worker_command", lambda fd: [str(tmp_path / "no-such-interpreter"), str(fd)]
+    )
+    num_fds = len(os.listdir("/proc/self/fd"))
+    restart = RestartSettings(initial_s=0.01, max_s=0.02, max_failed_loads=2)
+    replica, recorder = make_replica(restart=restart), Recorder()
+    replica.start(recorder)
+    await recorder.until_count("gone", 1)
+    assert "no-such-interpreter" in recorder.of("gone")[0][1]
+    await replica.close()
+    assert len(os.listdir("/proc/self/fd")) == num_fds
 
 
 async def test_a_worker_that_dies_in_every_load_is_given_up_after_a_bounded_number():

@@ -93,6 +93,17 @@ def test_least_outstanding_work_then_capacity():
     assert core.num_assigned("a") == core.num_assigned("b") == 2
 
 
+def test_what_has_left_is_no_outstanding_work():
+    core = make_core(("a", 2), ("b", 2))
+    assert assigned(arrive(core, 1, prompt=1000)) == [(1, "a")]
+    core.on_finish(0.0, 1)
+    assert assigned(arrive(core, 2)) == [(2, "a")]
+    core.on_replica_lost(0.0, "a", crashed=True)
+    core.on_cancel(0.0, 2)
+    core.on_replica_ready(0.0, "a", 2)
+    assert assigned(arrive(core, 3)) == [(3, "a")]
+
+
 def test_priority_then_arrival_order():
     core = make_core(("a", 1))
     arrive(core, 1)
