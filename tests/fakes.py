@@ -208,12 +208,9 @@ class FakeEngine:
         self.on_step(self)
         self._rows = []
         for seq, _, tokens, want_logits in entries:
-            cells = self._cells[seq]
-            for token in tokens:
-                last = cells[-1].value if cells else 0
-                cells.append(_Cell(_digest(last, token + 1)))
+            self.write(seq, tokens)
             if want_logits:
-                self._rows.append(tuple(cell.value for cell in cells))
+                self._rows.append(tuple(cell.value for cell in self._cells[seq]))
         passes = self._count_passes()
         self.num_passes += passes
         self.num_steps += 1
@@ -262,7 +259,14 @@ class FakeEngine:
     def close(self) -> None:
         return
 
-    # what tests look at
+    # what tests look at, and use
+
+    def write(self, seq: int, tokens: Sequence[int]) -> None:
+        """Append tokens to a sequence's KV, as a step does."""
+        cells = self._cells[seq]
+        for token in tokens:
+            last = cells[-1].value if cells else 0
+            cells.append(_Cell(_digest(last, token + 1)))
 
     @property
     def cells_used(self) -> int:

@@ -338,7 +338,7 @@ class EngineLoop:
         self._prefilling.remove(sequence)
         insort(self._decoding, sequence, key=_by_seq_id)
         sequence.is_decoding = True
-        if not sequence.first_token_s:
+        if sequence.first_token_s is None:
             sequence.first_token_s = now_s
 
     def _prepare_decode(self) -> None:

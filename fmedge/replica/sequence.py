@@ -83,8 +83,8 @@ class Sequence:
         self.leader: Sequence | None = None
         self.hold_until = 0
         self.submit_s = now_s
-        self.first_start_s = 0.0
-        self.first_token_s = 0.0
+        self.first_start_s: float | None = None
+        self.first_token_s: float | None = None
         self.cached_at_start = -1
         self.num_prefill_tokens = 0
         self.num_decode_tokens = 0
@@ -144,8 +144,8 @@ class Sequence:
 
     def timings(self, now_s: float) -> StepTimings:
         """This sequence's own times on this replica; a part that never began is 0."""
-        started_s = self.first_start_s or now_s
-        first_s = self.first_token_s or now_s
+        started_s = now_s if self.first_start_s is None else self.first_start_s
+        first_s = now_s if self.first_token_s is None else self.first_token_s
         return StepTimings(
             queue_s=started_s - self.submit_s,
             prefill_s=first_s - started_s,
