@@ -221,23 +221,36 @@ int32_t fm_choose_truncated(fm_scratch *sc, const fm_sampler_params *p, float sc
         return draw_listed(sc, keys + num - kept, kept, scale, u);
     }
 
-    if (p->top_k == 0) {
-        float low = min_p_low;
-        if (has_top_p) {
-            /* Mostly a few dozen tokens hold the mass. */
-            total = fm_view_total(v, FM_LOG2E, NULL);
-            const int32_t few = v->num_blocks / 2 < 64 ? v->num_blocks / 2 : 64;
-            low = fmaxf(low, fm_select_floor(v, few > 0 ? few : 1));
-        }
-        const int32_t num = fm_select_gather(v, low, INFINITY, 0, keys);
-        if (num >= 0 && !has_top_p) {
+    if (p->top_k == 0 && !has_top_p) {
+        const int32_t num = fm_select_gather(v, min_p_low, INFINITY, 0, keys);
+        if (num >= 0) {
             return draw_listed(sc, keys, num, scale, u);
         }
-        double mass = 0.0;
-        for (int32_t i = 0; i < num; i++) {
-            mass += (double)fm_weight(fm_key_logit(fm_keys_pop(keys, num - i)), v->max, FM_LOG2E);
-            if (mass >= total * (double)p->top_p || (i + 1 == num && low == min_p_low)) {
-                return draw_listed(sc, keys + num - i - 1, i + 1, scale, u);
+    } else if (p->top_k == 0) {
+        /* Mostly a few dozen tokens hold the mass, else mostly a thousand. */
+        total = fm_view_total(v, FM_LOG2E, NULL);
+        const int32_t attempts[] = {v->num_blocks / 2 < 64 ? v->num_blocks / 2 + 1 : 64,
+                                    v->num_blocks - v->num_blocks / 8};
+        for (int attempt = 0; attempt < 2; attempt++) {
+            const float low = fmaxf(min_p_low, fm_select_floor(v, attempts[attempt]));
+            const int32_t num = fm_select_gather(v, low, INFINITY, 0, keys);
+            const double wanted = total * (double)p->top_p;
+            double gathered = 0.0, mass = 0.0;
+            for (int32_t i = 0; i < num; i++) {
+                gathered += (double)fm_weight(fm_key_logit(keys[i]), v->max, FM_LOG2E);
+            }
+            if (gathered < wanted && low > min_p_low) {
+                continue; /* popping them all would be in vain */
+            }
+            for (int32_t i = 0; i < num; i++) {
+                const float logit = fm_key_logit(fm_keys_pop(keys, num - i));
+                mass += (double)fm_weight(logit, v->max, FM_LOG2E);
+                if (mass >= wanted || (i + 1 == num && low == min_p_low)) {
+                    return draw_listed(sc, keys + num - i - 1, i + 1, scale, u);
+                }
+            }
+            if (num < 0 || low == min_p_low) {
+                break;
             }
         }
     }
@@ -246,10 +259,12 @@ int32_t fm_choose_truncated(fm_scratch *sc, const fm_sampler_params *p, float sc
     fm_cut cut = {-FLT_MAX, INT32_MAX};
     double mass = INFINITY;
     if (p->top_k > 0) {
-        cut = fm_select_search(v, most, INFINITY, keys, &total);
+        cut = fm_select_search(v, most, INFINITY, 0.0, keys, &total);
     }
     if (has_top_p) {
-        cut = fm_select_search(v, most, fmax(total * (double)p->top_p, DBL_MIN), keys, &mass);
+        const double known = p->top_k > 0 ? 0.0 : total;
+        cut =
+            fm_select_search(v, most, fmax(total * (double)p->top_p, DBL_MIN), known, keys, &mass);
     }
     if (min_p_low > cut.low) {
         cut = (fm_cut){min_p_low, INT32_MAX};

@@ -144,8 +144,10 @@ void fm_keys_heapify(uint64_t *keys, int32_t n);
 uint64_t fm_keys_pop(uint64_t *keys, int32_t n);
 
 /* The shortest prefix of the ranking that has `count` tokens or reaches `mass` > 0 (weights at
- * temperature 1, v->max as origin); everything where neither is reached. *mass_out: its mass. */
-fm_cut fm_select_search(fm_view *v, int64_t count, double mass, uint64_t *keys, double *mass_out);
+ * temperature 1, v->max as origin); everything where neither is reached. total: the mass of all if
+ * known, else 0. *mass_out: the prefix's mass. */
+fm_cut fm_select_search(fm_view *v, int64_t count, double mass, double total, uint64_t *keys,
+                        double *mass_out);
 
 /* Id of the num-th token (from 1) whose logit equals x. */
 int32_t fm_select_nth_equal(fm_view *v, float x, int64_t num);

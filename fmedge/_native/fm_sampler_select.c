@@ -165,27 +165,46 @@ static bool bounds_within(fm_view *v, float low, float high, float *least, float
     return *least <= *greatest;
 }
 
-/* Where between high and low the amount above a logit should reach target, if it grew
- * exponentially from at_high to at_low: as a share of the way down. */
+/* log2 to within 0.09, above it: guesses want no more, and libm's differs between systems. */
+static double rough_log2(double x) {
+    int exponent;
+    const double mantissa = frexp(x, &exponent); /* in [0.5, 1) */
+    return (double)exponent - 1.0 + (2.0 * mantissa - 1.0) + 0.09;
+}
+
+/* Where between high and low the amount above a logit should reach target, as a share of the way
+ * down: it grows about exponentially over a wide bracket, evenly over a narrow one. */
 static double share_down(double target, double at_high, double at_low) {
-    at_high = fmax(at_high, 1.0); /* the best token alone: one, and of weight 1 */
     if (!(target > at_high) || !(at_low > target)) {
         return target > at_high ? 1.0 : 0.0;
     }
-    return log(target / at_high) / log(at_low / at_high);
+    if (at_low < 3.0 * at_high) {
+        return (target - at_high) / (at_low - at_high);
+    }
+    at_high = fmax(at_high, 1.0); /* the best token alone: one, and of weight 1 */
+    return target > at_high ? rough_log2(target / at_high) / rough_log2(at_low / at_high) : 0.0;
 }
 
-fm_cut fm_select_search(fm_view *v, int64_t count, double mass, uint64_t *keys, double *mass_out) {
+fm_cut fm_select_search(fm_view *v, int64_t count, double mass, double total, uint64_t *keys,
+                        double *mass_out) {
     /* Tokens >= low suffice; those >= high do not. */
     float low = -FLT_MAX, high = nextafterf(v->max, INFINITY);
-    tally at_low = tally_above(v, low), at_high = {0, 0.0};
-    *mass_out = at_low.mass;
-    if (at_low.count < count && at_low.mass < mass) {
-        return (fm_cut){low, INT32_MAX};
+    tally at_low, at_high = {0, 0.0};
+    if (total > mass) {
+        /* Even a whole vocabulary of tokens below this has too little to be missed. */
+        const double log2_ratio = rough_log2((double)v->num_vocab / (total - mass));
+        low = fmaxf(low, v->max - (float)(fmax(log2_ratio, 0.0) / (double)FM_LOG2E) - 1.0f);
+        at_low = (tally){v->num_vocab, total};
+    } else {
+        at_low = tally_above(v, low);
+        *mass_out = at_low.mass;
+        if (at_low.count < count && at_low.mass < mass) {
+            return (fm_cut){low, INT32_MAX};
+        }
     }
 
     for (int step = 0; at_low.count - at_high.count > FM_MAX_KEYS / 4; step++) {
-        if (step % 4 == 0) {
+        if (step % 8 == 0) {
             /* Logits may be few values, each many times: close in on those that occur. */
             float least, greatest;
             if (!bounds_within(v, low, high, &least, &greatest)) {
@@ -199,9 +218,13 @@ fm_cut fm_select_search(fm_view *v, int64_t count, double mass, uint64_t *keys, 
             break;
         }
         double share = 0.5;
-        if (step % 2 == 0) {
+        if (step % 4 != 3) {
             share = fmin(share_down((double)count, (double)at_high.count, (double)at_low.count),
                          share_down(mass, at_high.mass, at_low.mass));
+            /* Aim now past the target and now short of it, so that both ends close in. */
+            const double margin =
+                0.02 + (double)(FM_MAX_KEYS / 16) / (double)(at_low.count - at_high.count);
+            share += step % 2 == 0 ? margin : -margin;
             share = fmin(fmax(share, 0.02), 0.98);
         }
         float middle = (float)((double)high - ((double)high - (double)low) * share);

@@ -150,4 +150,3 @@ class Sampler:
             return None
         top = tuple(zip(ffi.unpack(tokens, num), ffi.unpack(values, num), strict=True))
         return TokenLogprobs(logprob=float(logprob[0]), top=top)
-

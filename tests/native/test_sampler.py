@@ -34,7 +34,7 @@ HAS_KERNELS = tuple(k for i, k in enumerate(ALL_KERNELS, 1) if lib.fm_sampler_ha
 # Two of llama.cpp's defaults are off in ours; these are its own.
 LLAMA_DEFAULTS = SamplingParams(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)
 
-quick = settings(max_examples=60, derandomize=True, deadline=None)
+quick = settings(max_examples=40, derandomize=True, deadline=None)
 
 
 def peaked(num_vocab: int, seed: int = 0, spread: float = 2.0) -> NDArray[np.float32]:
@@ -204,7 +204,7 @@ class TestDistribution:
     def test_is_the_oracles(self, params: SamplingParams, num_vocab: int) -> None:
         logits = peaked(num_vocab, seed=num_vocab)
         probs = naive.distribution(naive.edited_logits(logits, params), params)
-        assert_drawn_from(draws(params, logits, 20_000), probs)
+        assert_drawn_from(draws(params, logits, 10_000), probs)
 
     @pytest.mark.parametrize("spread", [0.0, 1.0, 8.0])
     def test_of_an_untruncated_draw_is_the_softmax(self, spread: float) -> None:
@@ -223,7 +223,7 @@ class TestDistribution:
         probs[tokens] = naive.softmax(scaled)
         kept = naive.kept_tokens(naive.edited_logits(logits, params), params)
         assert set(kept.tolist()) == set(tokens.tolist())
-        assert_drawn_from(draws(params, logits, 20_000), probs)
+        assert_drawn_from(draws(params, logits, 10_000), probs)
 
     def test_agrees_with_llama_cpps_draws(self) -> None:
         logits = np.random.default_rng(4).normal(0, 1, 500).astype(np.float32)
@@ -386,7 +386,7 @@ class TestMaskAndBans:
         allowed[512:768] = True
         banned = [int(np.argmax(np.where(allowed, logits, -np.inf))), 600, 600]
         edited = naive.edited_logits(logits, params, banned=banned, allowed=allowed)
-        seen = draws(params, logits, 20_000, mask=mask_of(allowed), banned=banned)
+        seen = draws(params, logits, 10_000, mask=mask_of(allowed), banned=banned)
         assert_drawn_from(seen, naive.distribution(edited, params))
 
     @pytest.mark.parametrize("token", [0, 31, 32, 127, 128, 998, 999])
@@ -489,7 +489,7 @@ class TestPenaltiesAndBias:
         seen = np.array(
             [
                 Sampler(params, 800, packed(history), num_emitted=i).sample(logits)
-                for i in range(20_000)
+                for i in range(10_000)
             ]
         )
         assert_drawn_from(seen, naive.distribution(edited, params))
@@ -550,14 +550,10 @@ class TestBadInput:
     "flags",
     [
         # The insides, every byte watched.
-        ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
-        # What an architecture without variants of its own compiles; it draws the same tokens.
-        ["-O3", "-DFM_PORTABLE_KERNELS"],
-        # The same where the compiler may fuse multiplications and additions.
-        pytest.param(
-            ["-O3", "-DFM_PORTABLE_KERNELS", "-mfma", "-mavx2"],
-            marks=pytest.mark.skipif("avx2" not in HAS_KERNELS, reason="this CPU has no AVX2"),
-        ),
+        ["-O2", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+        # What an architecture without variants of its own compiles, such as aarch64, whose
+        # compiler may fuse multiplications and additions: the tokens are the same.
+        ["-O2", "-DFM_PORTABLE_KERNELS", *(["-mavx2", "-mfma"] if "avx2" in HAS_KERNELS else [])],
     ],
 )
 def test_selftest_in_c_passes(flags: list[str], tmp_path: Path) -> None:
