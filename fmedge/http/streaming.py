@@ -16,7 +16,7 @@ from fmedge.errors import GenerationFailedError
 from fmedge.http.context import Context
 from fmedge.http.errors import error_event
 from fmedge.http.output import Output
-from fmedge.http.sse import DONE, EventStream
+from fmedge.http.sse import DONE, PING, EventStream
 from fmedge.types import GenerationRequest
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ async def stream(
             write_timeout_s=settings.write_timeout_s,
         )
         try:
+            if not first.done():
+                await events.write(PING)
             if len(choices) == 1:
                 await _pump(events, choices[0], iterators[0], first, ending)
             else:
