@@ -7,7 +7,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
 folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
+# pytest holds back what a process says that dies; the reports go to files and are shown here.
+trap 'cat "$folder"/report.* 2>/dev/null || true; rm -rf "$folder"' EXIT
 
 FMEDGE_NATIVE_CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all" \
     "$python" setup.py -q build_ext --build-temp "$folder/temp" --build-lib "$folder/lib"
@@ -24,7 +25,7 @@ cd "$folder/lib"
 compiler=${CC:-gcc}
 preload="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libstdc++.so)"
 # Python frees little at exit, and ggml keeps its registry: leaks are not looked for here.
-export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:detect_stack_use_after_return=1
-export UBSAN_OPTIONS=print_stacktrace=1
+export ASAN_OPTIONS="detect_leaks=0:allocator_may_return_null=1:log_path=$folder/report"
+export UBSAN_OPTIONS="print_stacktrace=1:log_path=$folder/report"
 export FMEDGE_SANITIZED_FOLDER="$folder/lib"
 LD_PRELOAD="$preload" "$python" -m pytest tests/native -q -p no:cacheprovider --timeout 600 "$@"
