@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
 import time
 from collections.abc import Callable, Coroutine
@@ -19,13 +20,23 @@ from bench.context import Bench, Outcome, Skipped, allowed_cores
 from bench.rows import front, health, interference, single, soak, startup, throughput
 from bench.servers import ServerError
 
+LARGEST_IDLE_LOAD = 0.5
+
 Row = Callable[[Bench], Coroutine[Any, Any, list[Outcome | Skipped]]]
+
+
+async def _sampler(bench: Bench) -> list[Outcome | Skipped]:
+    from bench import sampler  # loads the kernels, which no other row needs in this process
+
+    return await sampler.run(bench)
+
 
 ROWS: dict[str, Row] = {
     "distinct": throughput.distinct,
     "shared": throughput.shared,
     "interference": interference.run,
     "single": single.run,
+    "sampler": _sampler,
     "front": front.run,
     "startup": startup.run,
     "health": health.run,
@@ -66,6 +77,10 @@ def main() -> int:
         )
     except ServerError as error:
         parser.error(str(error))
+    busy = os.getloadavg()[0]
+    if busy > LARGEST_IDLE_LOAD:
+        bench.say(f"load average {busy:.1f}: other programs run here, and llama.cpp's threads wait")
+        bench.say("for each other at every operation; expect low and scattered numbers")
     found: list[Outcome | Skipped] = []
     for name in options.rows or ROWS:
         bench.say(f"{name}:")

@@ -87,7 +87,8 @@ def running(
 ) -> Iterator[Server]:
     """The command as a server on `port`, on `cores` when given, until the block ends."""
     before = os.sched_getaffinity(0)
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("FMEDGE_")}
+    environment = kept | {"PYTHONPATH": str(REPOSITORY)}
     with log.open("ab") as output:
         if cores:
             os.sched_setaffinity(0, cores)
