@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from fmedge import config as config_module
@@ -239,6 +240,7 @@ def test_example_is_valid_and_shows_every_default() -> None:
         assert getattr(holder, key) == defaults[key], key
 
 
+@hypothesis_settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=12), st.text(max_size=12), max_size=3))
 def test_any_unknown_section_is_a_config_error(table: dict[str, str]) -> None:
     known = {s.key: s for s in settings("server", "defaults", "client")}

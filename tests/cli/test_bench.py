@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fmedge.cli import main
@@ -19,6 +19,7 @@ from fmedge.cli.bench_report import percentile, report, table
 from tests.cli.fake_openai import FakeServer, document, last, piece, whole_stream
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0, 100))
 def test_percentile_is_numpys(values: list[float], percent: float) -> None:
     assert percentile(sorted(values), percent) == pytest.approx(np.percentile(values, percent))
