@@ -136,7 +136,7 @@ async def test_streams_of_a_lost_replica_move_to_the_other(tmp_path):
 
 
 async def test_a_stopped_worker_is_a_pause_not_an_end(tmp_path):
-    watch = WatchSettings(heartbeat_timeout_s=1.5, check_interval_s=0.1)
+    watch = WatchSettings(heartbeat_timeout_s=3.0, check_interval_s=0.1)
     replica = make_replica(options=f"stalls=1,stall={tmp_path}", watch=watch)
     async with serving(replica) as dispatcher:
         generation = await dispatcher.submit(request(1, max_tokens=100))

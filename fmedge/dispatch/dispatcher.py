@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from fmedge.dispatch.generation import Generation
+from fmedge.dispatch.observe import observe_finish, set_gauges
 from fmedge.dispatch.status import DispatcherStatus, ModelStatus, ReplicaLoad
 from fmedge.errors import (
     ContextLengthError,
@@ -256,21 +257,8 @@ class Dispatcher:
 
     def render_metrics(self) -> bytes:
         """The metrics in Prometheus' text format, gauges as of now."""
-        metrics = self.metrics
-        for model in self.status().models:
-            num_waiting = model.num_waiting
-            for load in model.replicas:
-                labels = (model.name, load.status.name)
-                num_waiting += load.num_waiting
-                metrics.requests_running.labels(*labels).set(load.num_running)
-                metrics.kv_used_tokens.labels(*labels).set(load.kv_tokens_used)
-                metrics.kv_usage_ratio.labels(*labels).set(
-                    load.kv_tokens_used / load.kv_tokens if load.kv_tokens else 0.0
-                )
-                metrics.replica_ready.labels(*labels).set(load.status.state == "ready")
-                metrics.replica_rss_bytes.labels(*labels).set(load.status.rss_bytes)
-            metrics.requests_waiting.labels(model.name).set(num_waiting)
-        return metrics.render()
+        set_gauges(self.metrics, self.status())
+        return self.metrics.render()
 
     # --- events of replicas ---
 
@@ -395,24 +383,8 @@ class Dispatcher:
         generation.timings = part.timings
         generation.push(part)
         del self._generations[part.request_id]
-        self._observe(generation, part.finish)
+        observe_finish(self.metrics, generation, part.finish)
         self._finished(part.request_id)
-
-    def _observe(self, generation: Generation, outcome: str) -> None:
-        metrics, model, now_s = self.metrics, generation.request.model, time.monotonic()
-        metrics.requests.labels(model, outcome).inc()
-        metrics.e2e_seconds.labels(model).observe(now_s - generation.arrived_s)
-        metrics.cached_tokens.labels(model).inc(generation.num_cached_tokens)
-        if generation.first_token_s:
-            metrics.ttft_seconds.labels(model).observe(
-                generation.first_token_s - generation.arrived_s
-            )
-        if generation.num_tokens > 1:
-            decode_s = now_s - generation.first_token_s
-            metrics.tpot_seconds.labels(model).observe(decode_s / (generation.num_tokens - 1))
-        if generation.timings is not None:
-            queue_s = generation.assigned_s - generation.arrived_s + generation.timings.queue_s
-            metrics.queue_seconds.labels(model).observe(queue_s)
 
     def _finished(self, request_id: int) -> None:
         self._carry_out(self._core.on_finish(time.monotonic(), request_id))

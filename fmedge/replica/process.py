@@ -33,11 +33,12 @@ log = logging.getLogger(__name__)
 class WatchSettings(Struct, frozen=True, kw_only=True):
     """When a worker counts as hung, in seconds.
 
-    heartbeat_timeout_s: without any message. step_timeout_s: one engine step; on a slow device a
-    step of a full batch is allowed to take minutes. load_timeout_s: until the model is loaded.
-    check_interval_s: how often to look.
+    start_timeout_s: until its first message. heartbeat_timeout_s: without any message after that.
+    step_timeout_s: one engine step; on a slow device a step of a full batch is allowed to take
+    minutes. load_timeout_s: until the model is loaded. check_interval_s: how often to look.
     """
 
+    start_timeout_s: float = 60.0
     heartbeat_timeout_s: float = 15.0
     step_timeout_s: float = 600.0
     load_timeout_s: float = 3600.0
@@ -98,6 +99,7 @@ class WorkerProcess:
         self._kill_reason = ""
         self._last_heard_s = 0.0
         self._started_s = 0.0
+        self._has_spoken = False
         self._is_loaded = False
         self._check: asyncio.TimerHandle | None = None
         self.rss_bytes = 0
@@ -193,6 +195,7 @@ class WorkerProcess:
 
     def _received(self, messages: list[WorkerMessage]) -> None:
         self._last_heard_s = self._loop.time()
+        self._has_spoken = True
         kind = type(messages[0])
         if kind is not Heartbeat and kind is not Log and len(messages) == 1:
             self._on_messages(messages)
@@ -233,10 +236,11 @@ class WorkerProcess:
         if now_s - due_s > self._watch.check_interval_s:
             self._last_heard_s = now_s  # we were stopped ourselves; unread heartbeats may wait
         silent_s = now_s - self._last_heard_s
-        if silent_s > self._watch.heartbeat_timeout_s:
+        watch = self._watch
+        if silent_s > (watch.heartbeat_timeout_s if self._has_spoken else watch.start_timeout_s):
             self.kill(f"no heartbeat for {silent_s:.1f} s")
-        elif not self._is_loaded and now_s - self._started_s > self._watch.load_timeout_s:
-            self.kill(f"loading took longer than {self._watch.load_timeout_s:.0f} s")
+        elif not self._is_loaded and now_s - self._started_s > watch.load_timeout_s:
+            self.kill(f"loading took longer than {watch.load_timeout_s:.0f} s")
         else:
             self._schedule_check()
 

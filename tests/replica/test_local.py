@@ -95,7 +95,7 @@ async def test_a_killed_worker_is_restarted(signal_number):
 
 
 async def test_a_stopped_worker_is_killed_and_restarted():
-    watch = WatchSettings(heartbeat_timeout_s=1.5, check_interval_s=0.1)
+    watch = WatchSettings(heartbeat_timeout_s=3.0, check_interval_s=0.1)
     replica, recorder = await start(watch=watch)
     pid = replica.status().pid
     os.kill(pid, signal.SIGSTOP)
@@ -294,3 +294,18 @@ def test_backoff_doubles_is_jittered_and_bounded():
         waits = [backoff_s(num_failures, settings, random.Random(seed)) for seed in range(20)]
         assert all(longest_s / 2 <= wait_s <= longest_s for wait_s in waits)
         assert len(set(waits)) > 10
+
+
+async def test_a_worker_that_never_speaks_is_given_up(monkeypatch):
+    monkeypatch.setattr(
+        process,
+        "worker_command",
+        lambda fd: [sys.executable, "-c", "import time; time.sleep(3600)"],
+    )
+    watch = WatchSettings(start_timeout_s=0.1, check_interval_s=0.05)
+    restart = RestartSettings(initial_s=0.01, max_s=0.02, max_failed_loads=1)
+    replica, recorder = make_replica(watch=watch, restart=restart), Recorder()
+    replica.start(recorder)
+    await recorder.until_count("gone", 1)
+    assert "no heartbeat" in recorder.of("gone")[0][1]
+    await replica.close()
