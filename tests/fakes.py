@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fmedge.errors import KvCacheFullError, NativeError
-from fmedge.types import EngineInfo, EngineSettings, SamplingParams, TokenLogprobs
+from fmedge.types import DeviceMemory, EngineInfo, EngineSettings, SamplingParams, TokenLogprobs
 
 NUM_VOCAB = 256
 EOG = 2
@@ -167,7 +167,7 @@ class FakeEngine:
             is_recurrent=not can_cut,
             can_shift=can_cut,
             description="fake",
-            memory=(),
+            memory=(DeviceMemory("FAKE0", weights=1000, context=0, compute=0),),
         )
         self.vocab = FakeVocab()
         self.batch = FakeBatch()

@@ -12,7 +12,13 @@ from typing import Literal
 from fmedge.replica.ports import EngineLike
 from fmedge.replica.sequence import NO_ID, Sequence
 from fmedge.sched.prefix import PrefixCache, PrefixMatch
-from fmedge.sched.steps import StepRates, choose_fillers, min_copy_tokens, service_order
+from fmedge.sched.steps import (
+    MAX_FILLER_GAP,
+    StepRates,
+    choose_fillers,
+    min_copy_tokens,
+    service_order,
+)
 
 Outcome = Literal["placed", "held_back", "no_room"]
 
@@ -37,7 +43,9 @@ class Placement:
         num_ids: int = getattr(engine, "num_seqs", info.slots)
         self._owners: list[Sequence | None] = [None] * num_ids
         self._cache = PrefixCache()
-        self._has_streams = not info.kv_unified and not info.is_recurrent
+        is_offloaded = any(m.weights and m.device != "CPU" for m in info.memory)
+        can_fill = is_offloaded and not info.kv_unified and not info.is_recurrent
+        self._max_gap = MAX_FILLER_GAP if can_fill else 0
         stream_bytes = sum(m.context for m in info.memory) // max(1, info.slots)
         self._copy_bytes = 0 if info.kv_unified else stream_bytes
         self._filler_token = (0).to_bytes(4, "little")
@@ -164,10 +172,10 @@ class Placement:
 
     def fillers_for(self, ids: AnySequence[int]) -> list[int]:
         """Idle streams to run along with these ascending ids (see `choose_fillers`)."""
-        if not self._has_streams or len(ids) < 2 or ids[-1] - ids[0] == len(ids) - 1:
+        if not self._max_gap or len(ids) < 2 or ids[-1] - ids[0] == len(ids) - 1:
             return []
         num_held = [self._num_held(i) for i in range(ids[-1] + 1)]
-        return choose_fillers(ids, num_held, self._info.ctx_size)
+        return choose_fillers(ids, num_held, self._info.ctx_size, self._max_gap)
 
     def add_filler(self, seq_id: int) -> None:
         self._engine.batch.add(seq_id, self._num_held(seq_id), self._filler_token, False)
