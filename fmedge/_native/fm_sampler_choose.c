@@ -234,6 +234,9 @@ int32_t fm_choose_truncated(fm_scratch *sc, const fm_sampler_params *p, float sc
         for (int attempt = 0; attempt < 2; attempt++) {
             const float low = fmaxf(min_p_low, fm_select_floor(v, attempts[attempt]));
             const int32_t num = fm_select_gather(v, low, INFINITY, 0, keys);
+            if (num < 0) {
+                break;
+            }
             const double wanted = total * (double)p->top_p;
             double gathered = 0.0, mass = 0.0;
             for (int32_t i = 0; i < num; i++) {
@@ -248,9 +251,6 @@ int32_t fm_choose_truncated(fm_scratch *sc, const fm_sampler_params *p, float sc
                 if (mass >= wanted || (i + 1 == num && low == min_p_low)) {
                     return draw_listed(sc, keys + num - i - 1, i + 1, scale, u);
                 }
-            }
-            if (num < 0 || low == min_p_low) {
-                break;
             }
         }
     }
