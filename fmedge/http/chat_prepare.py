@@ -213,6 +213,13 @@ def grammar_of(
     extension = extension_grammar(asked)
     if extension is not None:
         wanted.append((extension[0], model.after_reasoning(extension[1], opens)))
+    if wanted and asked.ignore_eos:
+        raise RequestError(
+            f"`ignore_eos` cannot be combined with `{wanted[0][0]}`: the output ends where its "
+            "form ends.",
+            param="ignore_eos",
+            code="invalid_value",
+        )
     if len(wanted) > 1:
         raise RequestError(
             f"`{wanted[0][0]}` and `{wanted[1][0]}` both constrain the output: send one of them.",

@@ -1,4 +1,7 @@
-"""/v1/models: what is served, in OpenAI's shape with llama-server's `meta`."""
+"""/v1/models: what is served, in OpenAI's shape with llama-server's `meta`.
+
+An alias is a model of its own here, as clients look for the id that they are going to send.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +33,11 @@ def status_by_name(status: DispatcherStatus) -> dict[str, ModelStatus]:
     return {model.name: model for model in status.models}
 
 
-def _card(model: ServedModel, context: Context, status: ModelStatus | None) -> ModelCard:
+def _card(name: str, model: ServedModel, context: Context, status: ModelStatus | None) -> ModelCard:
     metadata = model.metadata
     return ModelCard(
-        id=model.name,
+        id=name,
+        root=model.name,
         created=model.created or context.started,
         aliases=list(model.aliases),
         status=state_of(status),
@@ -52,13 +56,18 @@ async def list_models(request: web.Request) -> web.Response:
     """GET /v1/models"""
     context = request.app[CONTEXT]
     by_name = status_by_name(context.dispatcher.status())
-    cards = [_card(model, context, by_name.get(model.name)) for model in context.served]
+    cards = [
+        _card(name, model, context, by_name.get(model.name))
+        for model in context.served
+        for name in (model.name, *model.aliases)
+    ]
     return json_response(ModelList(data=cards))
 
 
 async def retrieve_model(request: web.Request) -> web.Response:
     """GET /v1/models/{model}"""
     context = request.app[CONTEXT]
-    model = context.model(request.match_info["model"])
+    name = request.match_info["model"]
+    model = context.model(name)
     by_name = status_by_name(context.dispatcher.status())
-    return json_response(_card(model, context, by_name.get(model.name)))
+    return json_response(_card(name, model, context, by_name.get(model.name)))

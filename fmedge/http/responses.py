@@ -249,12 +249,14 @@ class ModelMeta(Struct, frozen=True, kw_only=True):
 
 
 class ModelCard(Struct, frozen=True, kw_only=True):
-    """A served model. `status` is loading, ready or failed."""
+    """A name or alias of a served model, whose own name is `root`; `status` is loading, ready or
+    failed."""
 
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str = "fmedge"
+    root: str
     aliases: list[str] = []
     status: str
     meta: ModelMeta

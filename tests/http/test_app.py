@@ -182,12 +182,14 @@ async def test_cors_on_a_stream(start):
 async def test_models(start):
     endpoint = await start(models=[served("org/one", aliases=("uno",)), served("two")])
     body = await (await endpoint.client.get("/v1/models")).json()
-    assert [card["id"] for card in body["data"]] == ["org/one", "two"]
+    assert [card["id"] for card in body["data"]] == ["org/one", "uno", "two"]
+    assert [card["root"] for card in body["data"]] == ["org/one", "org/one", "two"]
     assert body["data"][0]["aliases"] == ["uno"]
     assert body["data"][0]["meta"]["n_ctx"] == 512
     for name in ("org/one", "uno"):
         card = await (await endpoint.client.get(f"/v1/models/{name}")).json()
-        assert (card["id"], card["object"], card["status"]) == ("org/one", "model", "ready")
+        assert (card["id"], card["object"], card["status"]) == (name, "model", "ready")
+        assert card["root"] == "org/one"
 
 
 async def test_tokenize_and_back(endpoint: Endpoint):
@@ -219,7 +221,11 @@ async def test_metrics_props_and_slots(endpoint: Endpoint):
     props = await (await endpoint.client.get("/props")).json()
     assert (props["total_slots"], props["model_alias"], props["eos_token"]) == (4, "tiny", "</s>")
     assert "im_start" in props["chat_template"]
+    endpoint.replica.never_finish = True
+    stream = await endpoint.complete(stream=True)
+    await stream.content.readuntil(b"!")
     slots = await (await endpoint.client.get("/slots")).json()
+    stream.close()
     assert [slot["is_processing"] for slot in slots] == [True, False, False, False]
 
 

@@ -78,6 +78,21 @@ async def test_malformed_bodies(endpoint: Endpoint, body: bytes):
         ({"verbosity": "high"}, "verbosity", "high"),
         ({"response_format": {"type": "xml"}}, "response_format.type", "json_schema"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "required"),
+        (
+            {"response_format": {"type": "json_object"}, "ignore_eos": True},
+            "ignore_eos",
+            "response_format",
+        ),
+        (
+            {"response_format": {"type": "json_object"}, "regex": "a"},
+            "regex",
+            "send one",
+        ),
+        (
+            {"regex": "a", "tools": [{"type": "function", "function": {"name": "f"}}]},
+            "regex",
+            "tool_choice",
+        ),
         ({"tool_choice": "auto"}, "tool_choice", "tools"),
         ({"tools": [{"type": "custom", "custom": {}}]}, "tools[0].type", "function"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name",
