@@ -7,8 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
 folder=$(mktemp -d)
-# pytest holds back what a process says that dies; the reports go to files and are shown here.
-trap 'cat "$folder"/report.* 2>/dev/null || true; rm -rf "$folder"' EXIT
+trap 'rm -rf "$folder"' EXIT
 
 FMEDGE_NATIVE_CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all" \
     "$python" setup.py -q build_ext --build-temp "$folder/temp" --build-lib "$folder/lib"
@@ -25,7 +24,9 @@ cd "$folder/lib"
 compiler=${CC:-gcc}
 preload="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libstdc++.so)"
 # Python frees little at exit, and ggml keeps its registry: leaks are not looked for here.
-export ASAN_OPTIONS="detect_leaks=0:allocator_may_return_null=1:log_path=$folder/report"
-export UBSAN_OPTIONS="print_stacktrace=1:log_path=$folder/report"
+export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1
+export UBSAN_OPTIONS=print_stacktrace=1
 export FMEDGE_SANITIZED_FOLDER="$folder/lib"
-LD_PRELOAD="$preload" "$python" -m pytest tests/native -q -p no:cacheprovider --timeout 600 "$@"
+# --capture=sys: a report goes to stderr of a process that dies, and must not die with it.
+LD_PRELOAD="$preload" "$python" -m pytest "${@:-tests/native}" -q -p no:cacheprovider \
+    --timeout 600 --capture=sys
