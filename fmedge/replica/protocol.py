@@ -159,6 +159,4 @@ class Heartbeat(Struct, tag="heartbeat", array_like=True, frozen=True):
     rss_bytes: int
 
 
-WorkerMessage = (
-    LoadProgress | Loaded | LoadFailed | Step | Embedded | Failed | Log | Heartbeat
-)
+WorkerMessage = LoadProgress | Loaded | LoadFailed | Step | Embedded | Failed | Log | Heartbeat

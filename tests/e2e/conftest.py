@@ -9,12 +9,12 @@ import openai
 import pytest
 
 from tests.e2e.server import Server, serve
-from tests.synthetic import preset_path
+from tests.synthetic import cached
 
 
 @pytest.fixture(scope="session")
 def tiny_model() -> Path:
-    return preset_path("tiny")
+    return cached("tiny")
 
 
 @pytest.fixture(scope="session")

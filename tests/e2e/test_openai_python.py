@@ -155,7 +155,7 @@ def test_json_schema_is_enforced(client: openai.OpenAI):
     answer = ask(
         client,
         response_format={"type": "json_schema", "json_schema": schema},
-        max_tokens=120,
+        max_tokens=900,
         temperature=1.2,
     )
     thing = json.loads(answer.choices[0].message.content)

@@ -1,4 +1,4 @@
-"""schemathesis throws generated requests at the real server: any 5xx or undocumented status fails."""
+"""schemathesis throws generated requests at the server: a 5xx or undocumented status fails."""
 
 from __future__ import annotations
 

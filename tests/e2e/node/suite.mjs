@@ -52,7 +52,7 @@ const steps = {
   async "json_schema"() {
     const answer = await client.chat.completions.create({
       ...base,
-      max_tokens: 100,
+      max_tokens: 900,
       response_format: {
         type: "json_schema",
         json_schema: {
