@@ -1,5 +1,21 @@
-"""Compiles the cffi extension; everything else is declared in pyproject.toml."""
+"""Compiles the kernels; everything else is declared in pyproject.toml."""
 
-from setuptools import setup
+import os
+from glob import glob
 
-setup(cffi_modules=["fmedge/_native/build.py:ffibuilder"])
+from setuptools import Extension, setup
+
+# FMEDGE_NATIVE_CFLAGS is for sanitised and profiled builds; see tests/native/sanitize.sh.
+extra = os.environ.get("FMEDGE_NATIVE_CFLAGS", "").split()
+
+# No Python inside: a library that must be in the process before llama.cpp's, see fm_gemm.h.
+gemm = Extension(
+    "fmedge._native._gemm",
+    sources=sorted(glob("fmedge/_native/gemm/*.c")),
+    depends=sorted(glob("fmedge/_native/gemm/*.h")),
+    extra_compile_args=["-O3", "-g1", "-fvisibility=hidden", "-Wall", "-Wextra", *extra],
+    extra_link_args=extra,
+    py_limited_api=True,
+)
+
+setup(cffi_modules=["fmedge/_native/build.py:ffibuilder"], ext_modules=[gemm])

@@ -13,6 +13,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+from fmedge._native import gemm
 from fmedge.errors import (
     KvCacheFullError,
     ModelFileError,
@@ -51,14 +52,17 @@ def _load() -> tuple[Any, Any]:
         )
     check_version(found)
     folder = Path(spec.origin).parent / "lib"
+    gemm.load()
     for name in _LIBRARIES:
         path = folder / f"lib{name}.so"
         if not path.exists() and name not in ("ggml-base", "ggml", "llama"):
             continue
         try:
-            ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+            library = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
         except OSError as error:
             raise NativeError(f"cannot load llama.cpp from {path}: {error}") from error
+        if name == "ggml-cpu":
+            gemm.install(library)
     try:
         extension = importlib.import_module("fmedge._native._fm")
     except ImportError as error:

@@ -1,0 +1,44 @@
+"""Our CPU matrix products in place of llama.cpp's, where ours are faster; fm_gemm.h says how.
+
+The rule: load() before libggml-cpu is in the process, install() right after. Without a compiled
+library, or on another processor, llama.cpp computes everything itself.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+from fmedge.errors import NativeError
+
+_LIBRARY = Path(__file__).resolve().parent.parent / "_gemm.abi3.so"
+
+
+def _library() -> ctypes.CDLL:
+    """The same handle at each call: the dynamic linker loads a path once."""
+    return ctypes.CDLL(str(_LIBRARY), mode=ctypes.RTLD_GLOBAL)
+
+
+def load() -> None:
+    """Puts our kernels where the dynamic linker looks before it looks in libggml-cpu."""
+    try:
+        _library()
+    except OSError as error:
+        raise NativeError(
+            f"fmedge's matrix kernels are missing or do not fit this system ({error}). "
+            "Reinstall fmedge, or in a checkout run: python setup.py build_ext --inplace"
+        ) from error
+
+
+def install(ggml_cpu: ctypes.CDLL) -> bool:
+    """Hands what we do not do to llama.cpp's own; True if this processor has our kernels."""
+    original = getattr(ggml_cpu, "llamafile_sgemm", None)
+    if original is None:
+        return False
+    address = ctypes.cast(original, ctypes.c_void_p)
+    return bool(_library().fm_gemm_install(address))
+
+
+def enable(is_enabled: bool) -> None:
+    """False: llama.cpp's own kernels for everything in this process, from the next step on."""
+    _library().fm_gemm_enable(int(is_enabled))
