@@ -109,9 +109,14 @@ class EngineLoop:
         """Forget every retained prefix, of one key or (None) of all."""
         self._placement.clear(cache_key)
 
+    @property
+    def is_decode_only(self) -> bool:
+        """True when the next step only decodes, as the one before it did."""
+        return self._is_decode_only and bool(self._decoding)
+
     def run_step(self) -> bool:
         """Run one step; False if there was nothing to do."""
-        if self._is_decode_only and self._decoding:
+        if self.is_decode_only:
             return self._run_decode_step()
         return self._run_planned_step()
 

@@ -42,7 +42,9 @@ from fmedge.replica.protocol import (
     LoadProgress,
     Log,
     Shutdown,
+    Step,
     Submit,
+    WorkerMessage,
 )
 from fmedge.replica.worker_channel import WorkerChannel
 
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
 
 HEARTBEAT_S = 1.0
 LOAD_PROGRESS_STEP = 0.01
+FLUSH_INTERVAL_S = 0.004
 MAX_LOG_BACKLOG_BYTES = 1 << 20
 FLUSH_TIMEOUT_S = 5.0
 
@@ -90,6 +93,39 @@ class ChannelLogHandler(logging.Handler):
             self._channel.send(Log(record.levelno, f"{record.name}: {self.format(record)}"))
         except (ValueError, TypeError, TimeoutError):
             self.handleError(record)
+
+
+class StepOutbox:
+    """Sends what the loop emits; steps that follow each other closely go out together.
+
+    Waking the front costs it, and the cores that compute, more than a token is worth. Nobody sees
+    tokens FLUSH_INTERVAL_S apart, so within that time only a stream's first token and its end go
+    out at once. Slower steps are never held.
+    """
+
+    def __init__(self, channel: WorkerChannel) -> None:
+        self._channel = channel
+        self._held: list[WorkerMessage] = []
+        self._last_flush_s = 0.0
+
+    def send(self, message: WorkerMessage) -> None:
+        """Send a message, or hold a step until a later one or `flush`."""
+        self._held.append(message)
+        now_s = time.monotonic()
+        if isinstance(message, Step) and now_s - self._last_flush_s < FLUSH_INTERVAL_S:
+            for tokens in message.sequences:
+                if tokens.finish is not None or tokens.num_cached_tokens >= 0:
+                    break
+            else:
+                return
+        self._last_flush_s = now_s
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what is held, in order."""
+        if self._held:
+            held, self._held = self._held, []
+            self._channel.send(*held)
 
 
 class Worker:
@@ -133,19 +169,23 @@ class Worker:
     def _run_engine(self, engine: Any) -> None:
         from fmedge.replica.loop import EngineLoop
 
-        loop = EngineLoop(engine, self._channel.send)
+        outbox = StepOutbox(self._channel)
+        loop = EngineLoop(engine, outbox.send)
         self._channel.send(Loaded(engine.info))
         try:
-            self._run_steps(loop)
+            self._run_steps(loop, outbox)
         finally:
+            outbox.flush()
             loop.close()
 
-    def _run_steps(self, loop: EngineLoop) -> None:
+    def _run_steps(self, loop: EngineLoop, outbox: StepOutbox) -> None:
         inbox, has_work = self._inbox, self._has_work
         while not self._is_stopping:
             has_work.clear()
             while inbox:
                 self._handle(loop, inbox.popleft())
+            if not loop.is_decode_only:
+                outbox.flush()  # the step may be a long one
             self._step_started_s = time.monotonic()
             try:
                 worked = loop.run_step()

@@ -50,13 +50,13 @@ class WorkerChannel:
         """Bytes that the front has not made room for."""
         return self._num_unsent_bytes
 
-    def send(self, message: WorkerMessage, *, timeout_s: float = 60.0) -> None:
-        """Send one message as one frame, from any thread.
+    def send(self, *messages: WorkerMessage, timeout_s: float = 60.0) -> None:
+        """Send messages as one frame, from any thread.
 
         Waits while MAX_OUTGOING_BYTES are unsent; raises TimeoutError after timeout_s of that.
-        On a closed channel the message is dropped: the process is about to end.
+        On a closed channel the messages are dropped: the process is about to end.
         """
-        frame = memoryview(encode_frame(self._encoder, (message,)))
+        frame = memoryview(encode_frame(self._encoder, messages))
         with self._lock:
             if self._num_unsent_bytes > MAX_OUTGOING_BYTES:
                 self._drained.wait_for(self._has_room, timeout_s)

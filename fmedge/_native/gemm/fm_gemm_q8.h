@@ -7,7 +7,7 @@
 
 enum {
     FM_GEMM_ROWS = 16,       /* weight rows of a tile: the lanes of a vector */
-    FM_GEMM_MIN_COLUMNS = 2, /* a single column is bound by memory: llama.cpp's own is as fast */
+    FM_GEMM_MIN_COLUMNS = 1,
 };
 
 /* ggml's block of 32 weights; 34 bytes, so blocks are not aligned. */
