@@ -15,8 +15,8 @@ import msgspec
 import uvloop
 
 from bench import machine, servers
-from bench.client import ProtocolError
 from bench.context import Bench, Outcome, Skipped, allowed_cores
+from bench.load import LoadError
 from bench.rows import front, health, interference, single, soak, startup, throughput
 from bench.servers import ServerError
 
@@ -86,7 +86,7 @@ def main() -> int:
         bench.say(f"{name}:")
         try:
             found += uvloop.run(ROWS[name](bench))
-        except (TimeoutError, ServerError, ProtocolError, OSError) as error:
+        except (TimeoutError, ServerError, LoadError, OSError) as error:
             found.append(Skipped(name, f"failed: {error}"))
     print(table(found))
     document = {

@@ -1,113 +1,79 @@
-"""Load shapes on one server, each returning what every request saw."""
+"""Load on one server as the rows send it, through the load generator of `fmedge bench`.
+
+Both sides of every comparison get the same bytes from the same client. Except where a row says
+otherwise, every request has a connection of its own: llama-server closes one after a stream.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import math
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
-import numpy as np
-
-from bench import client
-from bench.client import Connection, Reply
 from bench.servers import Server
+from fmedge.cli.bench_client import Client, Load, Outcome, run_load
+from fmedge.cli.bench_prompts import Workload, bodies
 
 FIRST_TOKEN = 300  # random prompts use token ids from here: text, no byte or control tokens
 LAST_TOKEN = 30_000
+TEMPERATURE = 0.8
 
 
-def random_prompts(
-    num_prompts: int, num_tokens: int, seed: int, num_shared: int = 0
-) -> list[list[int]]:
-    """Prompts of random tokens; the first num_shared are the same in all."""
-    rng = np.random.default_rng(seed)
-    shared = rng.integers(FIRST_TOKEN, LAST_TOKEN, num_shared).tolist()
+class LoadError(Exception):
+    """A server did not answer as it was asked to, so there is nothing to measure."""
+
+
+def requests(
+    server: Server, count: int, prompt_tokens: int, output_tokens: int, seed: int, **fields: Any
+) -> list[bytes]:
+    """Streaming completions of random prompts, ready to send. `fields` are Workload's."""
+    workload = Workload(
+        model=server.model_name,
+        num_requests=count,
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+        seed=seed,
+        temperature=TEMPERATURE,
+        ignore_eos=True,
+        style="tokens",
+        **{"token_low": FIRST_TOKEN, "token_high": LAST_TOKEN, **fields},
+    )
+    client = Client(server.target)
     return [
-        shared + rng.integers(FIRST_TOKEN, LAST_TOKEN, num_tokens - num_shared).tolist()
-        for _ in range(num_prompts)
+        client.request(workload.path, body | {"seed": number})
+        for number, body in enumerate(bodies(workload))
     ]
 
 
-def completion(
-    server: Server, prompt: list[int], max_tokens: int, seed: int, **fields: Any
-) -> bytes:
-    """A streaming /v1/completions request as every row sends it."""
-    body = {
-        "model": server.model_name,
-        "prompt": prompt,
-        "max_tokens": max_tokens,
-        "temperature": 0.8,
-        "ignore_eos": True,
-        "seed": seed,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        **fields,
-    }
-    return client.post(server.host, server.port, "/v1/completions", body)
-
-
-@dataclass(frozen=True)
-class LoadResult:
-    """All replies of a run and its wall time."""
-
-    replies: tuple[Reply, ...]
-    wall_s: float
-
-    @property
-    def output_tokens_per_s(self) -> float:
-        return sum(reply.num_tokens for reply in self.replies) / self.wall_s
-
-    def ttft_s(self, quantile: float) -> float:
-        return percentile([reply.ttft_s for reply in self.replies], quantile)
-
-
-def percentile(values: Sequence[float], quantile: float) -> float:
-    """The smallest value with at least that share of the values at or below it."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(quantile * len(ordered)) - 1)]
-
-
 async def closed_loop(
-    server: Server, requests: Sequence[bytes], concurrency: int, max_tokens: int | None = None
-) -> LoadResult:
+    server: Server, requests: Sequence[bytes], concurrency: int, output_tokens: int | None = None
+) -> list[Outcome]:
     """`concurrency` clients, each sending its next request when the last has ended.
 
-    Every request has a connection of its own: llama-server closes one after a stream.
-    max_tokens: every reply must have exactly that many tokens, or the run is not worth a number.
+    output_tokens: every answer must have exactly that many, or the run is not worth a number.
     """
-    waiting = iter(requests)
-    raw = []
-
-    async def work() -> None:
-        for request in waiting:
-            connection = await Connection.open(server.host, server.port)
-            try:
-                raw.append(await connection.send(request))
-            finally:
-                connection.close()
-
-    start_s = time.perf_counter()
-    await asyncio.gather(*(work() for _ in range(concurrency)))
-    wall_s = time.perf_counter() - start_s
-    replies = tuple(client.parse(reply) for reply in raw)
-    for reply in replies:
-        if reply.status != 200 or (max_tokens is not None and reply.num_tokens != max_tokens):
-            raise client.ProtocolError(
-                f"{server.name}: status {reply.status}, {reply.num_tokens} tokens where "
-                f"{max_tokens} were asked: {reply.body[:300]!r}"
-            )
-    return LoadResult(replies, wall_s)
+    client = Client(server.target, reuses=False)
+    outcomes = await run_load(client, requests, Load(concurrency=concurrency, timeout_s=300.0))
+    for outcome in outcomes:
+        check(server, outcome, output_tokens)
+    return outcomes
 
 
-async def fetch(server: Server, path: str, timeout_s: float = 10.0) -> Reply:
-    """GET over a connection of its own."""
-    connection = await Connection.open(server.host, server.port)
-    try:
-        return client.parse(
-            await connection.send(client.get(server.host, server.port, path), timeout_s)
+async def send(
+    server: Server, client: Client, request: bytes, output_tokens: int | None = None
+) -> Outcome:
+    """One request over a kept connection."""
+    outcome = Outcome(index=0, arrival_s=perf_counter())
+    await client.exchange(request, outcome, timeout_s=30.0)
+    check(server, outcome, output_tokens)
+    return outcome
+
+
+def check(server: Server, outcome: Outcome, output_tokens: int | None = None) -> None:
+    """Raises LoadError for what failed, or has another number of tokens."""
+    if outcome.error:
+        raise LoadError(f"{server.name}: {outcome.error}: {outcome.detail}")
+    if output_tokens is not None and outcome.num_output_tokens != output_tokens:
+        raise LoadError(
+            f"{server.name}: {outcome.num_output_tokens} tokens where {output_tokens} were asked"
         )
-    finally:
-        connection.close()

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import psutil
 
+from fmedge.cli.bench_client import Target
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 15.0
@@ -36,6 +38,10 @@ class Server:
     model_name: str
     pid: int
     log: Path
+
+    @property
+    def target(self) -> Target:
+        return Target(host=self.host, port=self.port)
 
     def processes(self) -> list[psutil.Process]:
         """The process itself, then its descendants."""

@@ -12,15 +12,16 @@ import sys
 
 import psutil
 
-from bench import client, load, servers
-from bench.client import Connection
+from bench import load, servers
 from bench.context import Bench, Outcome, Skipped
 from bench.servers import Server
+from fmedge.cli.bench_client import Client
+from fmedge.cli.bench_report import report
 
-SLOTS = 16
-CTX_SIZE = 4096
-MAX_TOKENS = 1500
-NUM_STREAMS = 32
+SLOTS = 96
+CTX_SIZE = 1024
+MAX_TOKENS = 500
+NUM_STREAMS = 192
 NUM_PROBES = 300
 QUESTION = "How does a server find out what each token costs it? " * 8
 
@@ -51,15 +52,13 @@ async def _measure(bench: Bench, server: Server, front: psutil.Process) -> list[
     rates, loads, merged, ttfts = [], [], [], []
     for number in range(bench.rounds + 1):
         before_s = _cpu_s(front)
-        prompts = load.random_prompts(NUM_STREAMS, 32, 100_000 + number)
-        requests = [
-            load.completion(server, prompt, MAX_TOKENS, seed) for seed, prompt in enumerate(prompts)
-        ]
-        result = await load.closed_loop(server, requests, SLOTS, MAX_TOKENS)
+        requests = load.requests(server, NUM_STREAMS, 32, MAX_TOKENS, 100_000 + number)
+        outcomes = await load.closed_loop(server, requests, SLOTS, MAX_TOKENS)
         busy_s = _cpu_s(front) - before_s
-        ttft_ms = 1e3 * load.percentile(await _probe(server), 0.5)
-        num_events = sum(len(reply.text_s) for reply in result.replies)
-        rate, share = num_events / result.wall_s, busy_s / result.wall_s
+        wall_s = report(outcomes).duration_s
+        ttft_ms = await _probe_ttft_ms(server)
+        num_events = sum(len(outcome.times_s) for outcome in outcomes)
+        rate, share = num_events / wall_s, busy_s / wall_s
         tokens_an_event = NUM_STREAMS * MAX_TOKENS / num_events
         bench.say(
             f"  round {number}: {rate:,.0f} events/s of {tokens_an_event:.2f} tokens, front busy "
@@ -80,19 +79,20 @@ async def _measure(bench: Bench, server: Server, front: psutil.Process) -> list[
     ]  # fmt: skip
 
 
-async def _probe(server: Server) -> list[float]:
-    """TTFT in seconds of chat requests that come one after the other."""
+async def _probe_ttft_ms(server: Server) -> float:
+    """Median TTFT of chat requests that come one after the other on one connection."""
     body = {
         "model": server.model_name,
         "messages": [{"role": "user", "content": QUESTION}],
         "max_tokens": 1,
         "stream": True,
     }
-    request = client.post(server.host, server.port, "/v1/chat/completions", body)
-    connection = await Connection.open(server.host, server.port)
-    replies = [client.parse(await connection.send(request)) for _ in range(NUM_PROBES)]
-    connection.close()
-    return [reply.ttft_s for reply in replies]
+    client = Client(server.target)
+    request = client.request("/v1/chat/completions", body)
+    found = report([await load.send(server, client, request) for _ in range(NUM_PROBES)])
+    client.close()
+    assert found.ttft_ms is not None
+    return found.ttft_ms.p50
 
 
 def _cpu_s(process: psutil.Process) -> float:

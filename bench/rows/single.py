@@ -10,6 +10,7 @@ import msgspec
 from bench import load
 from bench.context import Bench, Outcome, Skipped
 from bench.servers import Server, ServerError
+from fmedge.cli.bench_report import report
 
 NUM_TOKENS = 256
 NUM_PROMPT_TOKENS = 8
@@ -39,10 +40,10 @@ async def run(bench: Bench) -> list[Outcome | Skipped]:
 
 async def _stream(server: Server, number: int) -> float:
     """Tokens/s between the first and the last token of the response."""
-    prompt = load.random_prompts(1, NUM_PROMPT_TOKENS, 70_000 + number)[0]
-    request = load.completion(server, prompt, NUM_TOKENS, number)
-    (reply,) = (await load.closed_loop(server, [request], 1, NUM_TOKENS)).replies
-    return (NUM_TOKENS - 1) / (reply.text_s[-1] - reply.text_s[0])
+    requests = load.requests(server, 1, NUM_PROMPT_TOKENS, NUM_TOKENS, 70_000 + number)
+    result = report(await load.closed_loop(server, requests, 1, NUM_TOKENS))
+    assert result.tpot_ms is not None
+    return 1000 / result.tpot_ms.mean
 
 
 async def _llama_bench(bench: Bench) -> float:

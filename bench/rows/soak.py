@@ -6,14 +6,16 @@ import asyncio
 
 import psutil
 
-from bench import client, load
+from bench import load
 from bench.context import Bench, Outcome, Skipped
 from bench.servers import Server
+from fmedge.cli.bench_client import Client
 from tests import synthetic
 
 CONCURRENCY = 8
 NUM_PROMPTS = 500
 MAX_TOKENS = 8
+NUM_TOKEN_IDS = 400
 
 
 async def run(bench: Bench) -> list[Outcome | Skipped]:
@@ -49,13 +51,16 @@ def _is_alive(process: psutil.Process) -> bool:
 async def _requests(server: Server, num_requests: int, first: int) -> None:
     """Every kind of request that leaves something behind: streams, whole answers, hang-ups."""
     requests = []
+    client = Client(server.target)
     for number in range(first, first + num_requests):
-        (prompt,) = load.random_prompts(1, 16 + number % 200, number % NUM_PROMPTS + 90_000)
-        prompt = [token % 400 for token in prompt]
+        same = number % NUM_PROMPTS
         if number % 3 == 0:
-            messages = [{"role": "user", "content": f"Tell me about {prompt[:20]}"}]
+            messages = [{"role": "user", "content": f"Tell me about {same:b} {same:o} {same:x}"}]
             body = {"model": server.model_name, "messages": messages, "max_tokens": MAX_TOKENS}
-            requests.append(client.post(server.host, server.port, "/v1/chat/completions", body))
+            requests.append(client.request("/v1/chat/completions", body))
         else:
-            requests.append(load.completion(server, prompt, MAX_TOKENS, number))
+            requests += load.requests(
+                server, 1, 16 + number % 200, MAX_TOKENS, same + 90_000, token_low=0,
+                token_high=NUM_TOKEN_IDS,
+            )  # fmt: skip
     await load.closed_loop(server, requests, CONCURRENCY)

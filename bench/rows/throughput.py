@@ -5,6 +5,7 @@ from __future__ import annotations
 from bench import load
 from bench.context import Bench, Outcome, Skipped, interleave, ratio
 from bench.servers import Server
+from fmedge.cli.bench_report import report
 
 NUM_REQUESTS = 32
 CONCURRENCY = 8
@@ -28,20 +29,21 @@ async def shared(bench: Bench) -> list[Outcome | Skipped]:
         rounds = await interleave(bench, ours, peer, lambda s, n: _run(s, n, 512, 480))
     return [
         ratio(row, "output tokens/s", rounds, "tok/s", at_least=1.8),
-        ratio(row, "TTFT p95", rounds, "ttft_p95_s", at_most=0.4),
+        ratio(row, "TTFT p95", rounds, "ttft_p95_ms", at_most=0.4),
     ]
 
 
 async def _run(server: Server, number: int, num_prompt: int, num_shared: int) -> dict[str, float]:
     """One load with prompts that no earlier round had."""
-    prompts = load.random_prompts(NUM_REQUESTS, num_prompt, 1000 * num_shared + number, num_shared)
-    requests = [
-        load.completion(server, prompt, MAX_TOKENS, seed) for seed, prompt in enumerate(prompts)
-    ]
-    result = await load.closed_loop(server, requests, CONCURRENCY, MAX_TOKENS)
+    requests = load.requests(
+        server, NUM_REQUESTS, num_prompt, MAX_TOKENS, 1000 * num_shared + number,
+        shared_prefix_tokens=num_shared,
+    )  # fmt: skip
+    result = report(await load.closed_loop(server, requests, CONCURRENCY, MAX_TOKENS))
+    assert result.ttft_ms is not None
     return {
         "tok/s": result.output_tokens_per_s,
-        "ttft_p50_s": result.ttft_s(0.5),
-        "ttft_p95_s": result.ttft_s(0.95),
-        "cached": sum(reply.num_cached_tokens for reply in result.replies),
+        "ttft_p50_ms": result.ttft_ms.p50,
+        "ttft_p95_ms": result.ttft_ms.p95,
+        "cached": result.num_cached_tokens,
     }

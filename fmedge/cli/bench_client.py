@@ -308,10 +308,12 @@ class Connection(asyncio.Protocol):
 
 
 class Client:
-    """Keeps idle connections for reuse; `post` carries one request over one of them."""
+    """Sends to one target. With `reuses` a connection carries one request after another, else
+    each request has its own."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, *, reuses: bool = True) -> None:
         self._target = target
+        self._reuses = reuses
         self._idle: list[Connection] = []
         self._tls = ssl.create_default_context() if target.is_tls else None
 
@@ -353,7 +355,8 @@ class Client:
                 connection.close()
             raise
         if connection is not None:
-            if outcome.error in ("", "stream_error") or outcome.error.startswith("http_"):
+            is_whole = outcome.error in ("", "stream_error") or outcome.error.startswith("http_")
+            if is_whole and self._reuses:
                 self._idle.append(connection)
             else:
                 connection.close()
