@@ -35,7 +35,7 @@ check: install
 	$(VENV)/bin/clang-format --dry-run --Werror $(C_FILES)
 
 check-native: install
-	$(PY) -m tests.native.sanitize
+	PYTHON=$(PY) tests/native/sanitize.sh
 
 bench: install
 	$(PY) -m bench
