@@ -50,6 +50,18 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
     max_concurrent_requests: Annotated[
         int, Meta(ge=1, description="requests in progress at once; more get 503")
     ] = 1024
+    max_connections: Annotated[
+        int, Meta(ge=1, description="open connections; more are closed as they come")
+    ] = 8192
+    keepalive_timeout_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=86_400,
+            description="a connection idle, or in mid-header, for so long is "
+            "closed; more than what proxies in front of it allow",
+        ),
+    ] = 75.0
     max_queued_requests: Annotated[
         int, Meta(ge=0, description="requests waiting for a slot, for each model; more get 429")
     ] = 512

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from fmedge.http import chat, completions, embeddings, health, models, tokens
 from fmedge.http.auth import KeyRing, auth_middleware
+from fmedge.http.connection import Runner
 from fmedge.http.context import CONTEXT, Context
 from fmedge.http.cors import add_cors_headers, cors_middleware
 from fmedge.http.errors import errors_middleware
@@ -58,38 +57,11 @@ def build_app(
     return app
 
 
-class _Tersely(logging.Filter):
-    """What a client sent that is no HTTP is its fault: a line, no traceback."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
-            first = str(record.exc_info[1]).splitlines()
-            record.msg += f": not HTTP ({' '.join(first[:2])})"
-            record.exc_info, record.exc_text = None, None
-            record.levelno, record.levelname = logging.INFO, "INFO"
-            return logging.getLogger().isEnabledFor(logging.INFO)
-        return True
-
-
 async def _closing(app: web.Application) -> AsyncIterator[None]:
     yield
     app[CONTEXT].close()
 
 
 def build_runner(app: web.Application) -> web.AppRunner:
-    """The app ready to be bound: a request whose client is gone is cancelled, and heads larger
-    than the limit are refused while they are read."""
-    settings = app[CONTEXT].settings
-    logger = logging.getLogger("fmedge.http.connection")
-    if not logger.filters:
-        logger.addFilter(_Tersely())
-    return web.AppRunner(
-        app,
-        handler_cancellation=True,
-        access_log=None,
-        logger=logger,
-        keepalive_timeout=settings.keepalive_timeout_s,
-        max_line_size=settings.max_header_bytes,
-        max_field_size=settings.max_header_bytes,
-        max_headers=settings.max_headers,
-    )
+    """The app ready to be bound, within its settings' limits."""
+    return Runner(app, app[CONTEXT].settings)

@@ -22,6 +22,9 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     ping_interval_s: a comment is sent on a stream that has been silent for that long.
     write_timeout_s: a client that takes nothing for that long is dropped, its requests cancelled.
     body_timeout_s: a client must have sent its whole body within that time.
+    keepalive_timeout_s: a connection without a request in progress must have sent the whole head
+    of its next one within that time.
+    max_connections: more are closed as they come.
     executor_threshold_bytes: longer bodies are decoded, rendered and tokenised off the loop.
     max_batch: most sequences (prompts times choices, or embedding inputs) of one request.
     """
@@ -33,6 +36,7 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     max_header_bytes: int = 16 << 10
     max_headers: int = 100
     max_concurrent_requests: int = 1024
+    max_connections: int = 8192
     executor_threshold_bytes: int = 32 << 10
     max_batch: int = 2048
     ping_interval_s: float = 15.0

@@ -183,6 +183,8 @@ class _Server:
             cors_origins=self._config.cors_origins,
             max_body_bytes=self._config.max_body_mib << 20,
             max_concurrent_requests=self._config.max_concurrent_requests,
+            max_connections=self._config.max_connections,
+            keepalive_timeout_s=self._config.keepalive_timeout_s,
         )
         app = build_app(dispatcher, self._models, settings)
         admin.add_routes(app, dispatcher.status, self._plans)
