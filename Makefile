@@ -3,9 +3,9 @@ VENV ?= .venv
 PYTHON ?= python3
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.fmedge-installed
-NATIVE := $(wildcard fmedge/_native/*.c fmedge/_native/*.cpp fmedge/_native/*.h fmedge/_native/*.cdef) fmedge/_native/build.py
+NATIVE := $(wildcard fmedge/_native/*.c fmedge/_native/*.cpp fmedge/_native/*.h fmedge/_native/*.cdef fmedge/_native/gemm/*.c fmedge/_native/gemm/*.h) fmedge/_native/build.py
 PIN := $(shell sed -n 's/^ *"\(llama-cpp-python==[0-9.]*\)",*$$/\1/p' pyproject.toml | head -n 1)
-C_FILES := $(wildcard fmedge/_native/fm_*.c fmedge/_native/fm_*.cpp fmedge/_native/fm_*.h tests/native/*.c)
+C_FILES := $(wildcard fmedge/_native/fm_*.c fmedge/_native/fm_*.cpp fmedge/_native/fm_*.h fmedge/_native/gemm/*.c fmedge/_native/gemm/*.h tests/native/*.c)
 
 # llama.cpp's RPC backend lets one model's layers lie on several machines.
 export CMAKE_ARGS ?= -DGGML_RPC=ON
@@ -46,4 +46,4 @@ format: install
 	$(VENV)/bin/clang-format -i $(C_FILES)
 
 clean:
-	rm -rf build dist *.egg-info fmedge/_native/_fm.*
+	rm -rf build dist *.egg-info fmedge/_native/_fm.* fmedge/_native/_gemm.*

@@ -31,12 +31,19 @@ async def _sampler(bench: Bench) -> list[Outcome | Skipped]:
     return await sampler.run(bench)
 
 
+async def _gemm(bench: Bench) -> list[Outcome | Skipped]:
+    from bench import gemm  # as above
+
+    return await gemm.run(bench)
+
+
 ROWS: dict[str, Row] = {
     "distinct": throughput.distinct,
     "shared": throughput.shared,
     "interference": interference.run,
     "single": single.run,
     "sampler": _sampler,
+    "gemm": _gemm,
     "front": front.run,
     "startup": startup.run,
     "health": health.run,

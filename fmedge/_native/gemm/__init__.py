@@ -1,7 +1,7 @@
 """Our CPU matrix products in place of llama.cpp's, where ours are faster; fm_gemm.h says how.
 
-The rule: load() before libggml-cpu is in the process, install() right after. Without a compiled
-library, or on another processor, llama.cpp computes everything itself.
+The rule: load() before libggml-cpu is in the process, install() right after. On a processor that
+has none of our kernels llama.cpp computes everything itself.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from pathlib import Path
 
 from fmedge.errors import NativeError
 
-_LIBRARY = Path(__file__).resolve().parent.parent / "_gemm.abi3.so"
+LIBRARY = Path(__file__).resolve().parent.parent / "_gemm.abi3.so"
 
 
 def _library() -> ctypes.CDLL:
     """The same handle at each call: the dynamic linker loads a path once."""
-    return ctypes.CDLL(str(_LIBRARY), mode=ctypes.RTLD_GLOBAL)
+    return ctypes.CDLL(str(LIBRARY), mode=ctypes.RTLD_GLOBAL)
 
 
 def load() -> None:
@@ -31,7 +31,7 @@ def load() -> None:
 
 
 def install(ggml_cpu: ctypes.CDLL) -> bool:
-    """Hands what we do not do to llama.cpp's own; True if this processor has our kernels."""
+    """Hands what we do not do to llama.cpp's own; True if ours are used at all."""
     original = getattr(ggml_cpu, "llamafile_sgemm", None)
     if original is None:
         return False
@@ -40,5 +40,17 @@ def install(ggml_cpu: ctypes.CDLL) -> bool:
 
 
 def enable(is_enabled: bool) -> None:
-    """False: llama.cpp's own kernels for everything in this process, from the next step on."""
+    """False: llama.cpp's own kernels for everything in this process. Not while a step runs."""
     _library().fm_gemm_enable(int(is_enabled))
+
+
+def use(name: str) -> bool:
+    """For measurements: this kernel from now on; False if this processor does not have it."""
+    return bool(_library().fm_gemm_use(name.encode()))
+
+
+def kernel() -> str:
+    """The kernel in use; "" if it is llama.cpp's own."""
+    function = _library().fm_gemm_kernel
+    function.restype = ctypes.c_char_p
+    return str(function().decode())

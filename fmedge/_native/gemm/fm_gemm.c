@@ -1,7 +1,8 @@
-/* Chooses between our kernel and llama.cpp's. See fm_gemm.h. */
+/* Chooses between our kernels and llama.cpp's. See fm_gemm.h. */
 #include "fm_gemm.h"
 
 #include <stddef.h>
+#include <string.h>
 
 #include "fm_gemm_q8.h"
 
@@ -12,14 +13,41 @@ struct ggml_compute_params {
     int ith, nth;
 };
 
+static const fm_gemm_q8_kernel *const kernels[] = {
+#if defined(__x86_64__)
+    &fm_gemm_q8_avx512,
+    &fm_gemm_q8_avx2,
+#endif
+    NULL,
+};
+
 static fm_gemm_function original;
 static bool is_enabled = true;
-static bool has_kernels;
+static const fm_gemm_q8_kernel *chosen; /* NULL: none for this processor */
 
 int fm_gemm_install(fm_gemm_function function) {
     original = function;
-    has_kernels = fm_gemm_q8_supported();
-    return has_kernels;
+    chosen = NULL;
+    for (int i = 0; kernels[i] != NULL && chosen == NULL; i++) {
+        if (kernels[i]->is_supported() && kernels[i]->is_faster()) {
+            chosen = kernels[i];
+        }
+    }
+    return chosen != NULL;
+}
+
+int fm_gemm_use(const char *name) {
+    for (int i = 0; kernels[i] != NULL; i++) {
+        if (strcmp(kernels[i]->name, name) == 0 && kernels[i]->is_supported()) {
+            chosen = kernels[i];
+            return 1;
+        }
+    }
+    return 0;
+}
+
+const char *fm_gemm_kernel(void) {
+    return chosen != NULL && is_enabled ? chosen->name : "";
 }
 
 void fm_gemm_enable(int enabled) {
@@ -29,9 +57,9 @@ void fm_gemm_enable(int enabled) {
 bool llamafile_sgemm(const struct ggml_compute_params *params, int64_t m, int64_t n, int64_t k,
                      const void *a, int64_t lda, const void *b, int64_t ldb, void *c, int64_t ldc,
                      int a_type, int b_type, int c_type) {
-    if (has_kernels && is_enabled && a_type == TYPE_Q8_0 && b_type == TYPE_Q8_0 &&
-        c_type == TYPE_F32 && m % FM_GEMM_ROWS == 0 && n >= FM_GEMM_MIN_COLUMNS) {
-        fm_gemm_q8(m, n, k, a, lda, b, ldb, c, ldc, params->ith, params->nth);
+    if (chosen != NULL && is_enabled && a_type == TYPE_Q8_0 && b_type == TYPE_Q8_0 &&
+        c_type == TYPE_F32 && k > 0 && m % chosen->rows == 0 && n >= chosen->min_columns) {
+        chosen->multiply(m, n, k, a, lda, b, ldb, c, ldc, params->ith, params->nth);
         return true;
     }
     return original != NULL &&

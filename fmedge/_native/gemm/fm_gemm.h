@@ -1,4 +1,4 @@
-/* Matrix products of Q8_0 weights for x86 with AVX512-VNNI, in place of llama.cpp's.
+/* Matrix products of Q8_0 weights for x86 with AVX512-VNNI or AVX2, in place of llama.cpp's.
  *
  * llama.cpp routes every dense CPU matrix product through one exported C function,
  * llamafile_sgemm(). This library exports a function of that name; loaded into the global scope
@@ -27,10 +27,19 @@ typedef bool (*fm_gemm_function)(const struct ggml_compute_params *, int64_t, in
                                  const void *, int64_t, const void *, int64_t, void *, int64_t, int,
                                  int, int);
 
-/* Where everything else goes. Returns 1 if this processor has our kernels, else 0. */
+/* Where everything else goes. Returns 1 if a kernel of ours is
+ * faster on this processor, else 0. */
 __attribute__((visibility("default"))) int fm_gemm_install(fm_gemm_function original);
 
-/* 0: the original does everything, as if this library were not there; 1: our kernels. */
+/* 0: the original does everything, as if this library were not there; 1: our kernels. Only while no
+ * product is being computed: threads of one product must not see different answers. */
 __attribute__((visibility("default"))) void fm_gemm_enable(int is_enabled);
+
+/* For tests and measurements: this kernel from now on. 0 if this processor does not have it; the
+ * choice then stays. As with fm_gemm_enable(), not during a product. */
+__attribute__((visibility("default"))) int fm_gemm_use(const char *name);
+
+/* The kernel in use; "" if llama.cpp's own is. */
+__attribute__((visibility("default"))) const char *fm_gemm_kernel(void);
 
 #endif
