@@ -247,7 +247,7 @@ def test_extreme_values_are_exact(kernel: Kernels) -> None:
 def test_special_scales_do_what_they_do_in_llama_cpp(
     kernel: Kernels, llama_sgemm: Any, n: int
 ) -> None:
-    """One block, so that both round once: zeros, subnormals, the largest, infinities and NaN."""
+    """One block, so ours rounds once: zeros, subnormals, the largest, infinities and NaN."""
     rng = np.random.default_rng(n)
     scales = np.array([0, -0.0, 2**-24, 6e-8, -(2**-15), 1, 65504, np.inf, -np.inf, np.nan], "<f2")
     a, b = blocks(rng, 160, 1), blocks(rng, n, 1)
@@ -261,7 +261,9 @@ def test_special_scales_do_what_they_do_in_llama_cpp(
     # An infinite scale: llama.cpp adds parts of both signs, hence NaN where ours is infinite.
     np.testing.assert_array_equal(np.isfinite(ours), np.isfinite(theirs))
     finite = np.isfinite(ours)
-    np.testing.assert_array_equal(ours[finite], theirs[finite])
+    a["q"] = b["q"] = 127
+    bound = 8 * 2.0**-24 * np.abs(products(a, b)[0])  # it rounds 8 parts, ours one sum
+    assert (np.abs(ours[finite] - theirs[finite]) <= bound[finite]).all()
 
 
 def test_llama_cpp_agrees(kernel: Kernels, llama_sgemm: Any) -> None:

@@ -10,8 +10,6 @@
 
 #if defined(__x86_64__)
 
-#include <cpuid.h>
-
 #include "fm_gemm_q8_x86.h"
 
 #define TARGET __attribute__((target("avx2,f16c,fma")))
@@ -43,8 +41,7 @@ typedef struct {
 
 static bool is_supported(void) {
     __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("f16c");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && fm_gemm_has_f16c();
 }
 
 /* Not beside AVX-VNNI or AVX512-VNNI, with which llama.cpp's own has a shorter dot than this. */

@@ -6,6 +6,7 @@
 #ifndef FM_GEMM_Q8_X86_H
 #define FM_GEMM_Q8_X86_H
 
+#include <cpuid.h>
 #include <immintrin.h>
 
 #include "fm_gemm_q8.h"
@@ -19,6 +20,12 @@ enum {
     BLOCK_LINES = (ROWS * (int)sizeof(fm_q8_block) + LINE - 1) / LINE,
     AHEAD = 64 * 1024, /* bytes, at least; 32 to 128 KiB were alike */
 };
+
+/* clang 14 cannot ask for it by name. */
+static inline bool fm_gemm_has_f16c(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
 
 /* Bytes ahead of a tile that is read whole: of whole tiles, whose bytes follow each other. */
 static inline int64_t fm_gemm_ahead(int64_t lda) {
