@@ -121,7 +121,7 @@ async def test_16_streams_survive_kill_9(num_kills, tmp_path):
 async def test_streams_of_a_lost_replica_move_to_the_other(tmp_path):
     slow_restart = RestartSettings(initial_s=3600.0, max_s=3600.0)
     stalling = make_replica("r0", f"stalls=1,stall={tmp_path}", restart=slow_restart)
-    replicas = [stalling, make_replica("r1", "step_ms=2")]
+    replicas = [stalling, make_replica("r1", "step_ms=10")]
     async with serving(*replicas) as dispatcher:
         generations = [
             await dispatcher.submit(request(number + 1, max_tokens=80)) for number in range(4)

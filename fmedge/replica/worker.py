@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 HEARTBEAT_S = 1.0
 LOAD_PROGRESS_STEP = 0.01
 FLUSH_INTERVAL_S = 0.004
+TICK_S = 0.1
 MAX_LOG_BACKLOG_BYTES = 1 << 20
 FLUSH_TIMEOUT_S = 5.0
 
@@ -100,32 +101,42 @@ class StepOutbox:
 
     Waking the front costs it, and the cores that compute, more than a token is worth. Nobody sees
     tokens FLUSH_INTERVAL_S apart, so within that time only a stream's first token and its end go
-    out at once. Slower steps are never held.
+    out at once. Slower steps are never held; if a step takes unexpectedly long, the I/O thread
+    sends what is held within TICK_S.
     """
 
     def __init__(self, channel: WorkerChannel) -> None:
         self._channel = channel
+        self._lock = threading.Lock()  # of two threads; keeps the order
         self._held: list[WorkerMessage] = []
         self._last_flush_s = 0.0
 
     def send(self, message: WorkerMessage) -> None:
         """Send a message, or hold a step until a later one or `flush`."""
-        self._held.append(message)
         now_s = time.monotonic()
-        if isinstance(message, Step) and now_s - self._last_flush_s < FLUSH_INTERVAL_S:
-            for tokens in message.sequences:
-                if tokens.finish is not None or tokens.num_cached_tokens >= 0:
-                    break
-            else:
+        with self._lock:
+            self._held.append(message)
+            is_close = now_s - self._last_flush_s < FLUSH_INTERVAL_S
+            if is_close and isinstance(message, Step) and not _is_urgent(message):
                 return
-        self._last_flush_s = now_s
-        self.flush()
+            self._last_flush_s = now_s
+            self._send_held()
 
     def flush(self) -> None:
         """Send what is held, in order."""
         if self._held:
-            held, self._held = self._held, []
+            with self._lock:
+                self._send_held()
+
+    def _send_held(self) -> None:
+        held, self._held = self._held, []
+        if held:
             self._channel.send(*held)
+
+
+def _is_urgent(step: Step) -> bool:
+    """Whether a stream begins or ends with this step."""
+    return any(s.finish is not None or s.num_cached_tokens >= 0 for s in step.sequences)
 
 
 class Worker:
@@ -133,6 +144,7 @@ class Worker:
 
     def __init__(self, channel: WorkerChannel) -> None:
         self._channel = channel
+        self._outbox = StepOutbox(channel)
         self._inbox: deque[FrontMessage] = deque()
         self._has_work = threading.Event()
         self._is_stopping = False
@@ -140,6 +152,7 @@ class Worker:
         self._abort_step: Callable[[], None] | None = None  # while there is an engine
         self._num_steps = 0
         self._step_started_s = 0.0
+        self._next_beat_s = 0.0
 
     def run(self) -> int:
         """Serve until Shutdown; the exit status. Runs on the main thread."""
@@ -169,17 +182,17 @@ class Worker:
     def _run_engine(self, engine: Any) -> None:
         from fmedge.replica.loop import EngineLoop
 
-        outbox = StepOutbox(self._channel)
+        outbox = self._outbox
         loop = EngineLoop(engine, outbox.send)
         self._channel.send(Loaded(engine.info))
         try:
-            self._run_steps(loop, outbox)
+            self._run_steps(loop)
         finally:
             outbox.flush()
             loop.close()
 
-    def _run_steps(self, loop: EngineLoop, outbox: StepOutbox) -> None:
-        inbox, has_work = self._inbox, self._has_work
+    def _run_steps(self, loop: EngineLoop) -> None:
+        inbox, has_work, outbox = self._inbox, self._has_work, self._outbox
         while not self._is_stopping:
             has_work.clear()
             while inbox:
@@ -241,7 +254,7 @@ class Worker:
         # However this thread ends, the process does: nobody would hear it any more.
         status = EXIT_INTERNAL
         try:
-            self._channel.serve(self._on_messages, self._beat, HEARTBEAT_S)
+            self._channel.serve(self._on_messages, self._tick, TICK_S)
             status = EXIT_OK  # the front is gone
         except FrameError as error:
             sys.stderr.write(f"fmedge worker: the front sent {error}\n")
@@ -260,9 +273,16 @@ class Worker:
                     self._abort_step()
         self._has_work.set()
 
-    def _beat(self) -> None:
+    def _tick(self) -> None:
         if self._channel.num_unsent_bytes > MAX_LOG_BACKLOG_BYTES:
             return  # this thread is the one that makes room, so it must not wait for room
+        self._outbox.flush()
+        now_s = time.monotonic()
+        if now_s >= self._next_beat_s:
+            self._next_beat_s = now_s + HEARTBEAT_S
+            self._beat()
+
+    def _beat(self) -> None:
         started_s = self._step_started_s
         running_s = time.monotonic() - started_s if started_s else 0.0
         self._channel.send(Heartbeat(self._num_steps, running_s, rss_bytes()))
