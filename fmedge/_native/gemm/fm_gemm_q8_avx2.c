@@ -5,6 +5,11 @@
  * and each column: exact for all values, where the 8-bit instruction saturates, and no slower than
  * the 8-bit one, which needs a sign moved and its sums widened. A 32-bit lane holds bytes 0 and 2
  * (even) or 1 and 3 (odd) of four, since that takes shifts alone.
+ *
+ * Measured on one Zen 4 core against llama.cpp's sgemm.cpp compiled for AVX2 alone: 1.4 to 2.3
+ * times its speed for 2 to 512 columns at k = 512, 1.2 to 1.5 times at k = 4096, and 0.7 to 0.8
+ * times for one column, which stays llama.cpp's. Against a build with VNNI it was 0.9 to 2.6 times,
+ * so it is not chosen where the processor has that.
  */
 #include "fm_gemm_q8.h"
 
