@@ -7,9 +7,9 @@
  * the sum starts from -128 times the activations' sum.
  *
  * Measured on one Zen 4 core with 68 MiB of weights (bench/gemm.py), against llama.cpp's own built
- * for that processor: 3 to 4 times its speed for 2 to 512 columns at k = 512, 2 to 2.6 times at
+ * for that processor: 2.9 to 4.2 times its speed for 2 to 512 columns at k = 512, 2 to 2.6 times at
  * k = 4096; for one column, which is bound by memory, 1.0 to 1.2 times, so it too is ours, and what
- * a token's row gives does not depend on who else is in the batch.
+ * a column gives does not depend on the others in the batch.
  */
 #include "fm_gemm_q8.h"
 
