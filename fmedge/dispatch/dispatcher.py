@@ -159,6 +159,13 @@ class Dispatcher:
 
     # --- requests ---
 
+    def check(self, model: str) -> None:
+        """Raise as `submit` would for any request of this model: what is refused need not be
+        tokenised first. Only `submit` decides; this may be asked from any thread."""
+        refusal = self._core.refusal(model)
+        if refusal is not None:
+            raise self._refused(refusal, model)
+
     async def submit(self, request: GenerationRequest) -> Generation:
         """Take a request; its tokens come through the Generation.
 
@@ -359,17 +366,19 @@ class Dispatcher:
     def _arrive(self, arrival: Arrival) -> None:
         effects = self._core.on_arrival(time.monotonic(), arrival)
         if effects and isinstance(effects[0], Refuse):
-            refusal = effects[0]
-            if refusal.code == "model_not_found":
-                raise ModelNotFoundError(refusal.message)
-            self.metrics.requests.labels(arrival.model, refusal.code).inc()
-            raise UnavailableError(
-                refusal.message,
-                retry_after_s=refusal.retry_after_s,
-                code=refusal.code,
-                is_overload=refusal.code == "overloaded",
-            )
+            raise self._refused(effects[0], arrival.model)
         self._carry_out(effects)
+
+    def _refused(self, refusal: Refuse, model: str) -> FmedgeError:
+        if refusal.code == "model_not_found":
+            return ModelNotFoundError(refusal.message)
+        self.metrics.requests.labels(model, refusal.code).inc()
+        return UnavailableError(
+            refusal.message,
+            retry_after_s=refusal.retry_after_s,
+            code=refusal.code,
+            is_overload=refusal.code == "overloaded",
+        )
 
     def _take_tokens(self, generation: Generation, part: SequenceTokens) -> None:
         if part.num_cached_tokens > 0 and not generation.first_token_s:

@@ -89,6 +89,7 @@ def prepare(body: bytes, context: Context, request: web.Request) -> PreparedChat
     if not model.can_generate:
         raise RequestError(f"`{model.name}` is an embedding model: it cannot chat.", param="model")
     check_batch(asked.n or 1, context.settings.max_batch, "n")
+    context.dispatcher.check(model.name)
     tooling = tooling_of(asked)
     prompt = model.chat_prompt(
         messages_of(asked.messages),

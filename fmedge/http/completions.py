@@ -62,6 +62,7 @@ def prepare(body: bytes, context: Context, request: web.Request) -> Prepared:
         raise RequestError(
             f"`{model.name}` is an embedding model: it cannot generate text.", param="model"
         )
+    context.dispatcher.check(model.name)
     grammar = extension_grammar(asked)
     prompts = _prompts(asked, model)
     num_candidates = asked.best_of or asked.n or 1

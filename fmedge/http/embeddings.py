@@ -34,6 +34,7 @@ def prepare(body: bytes, context: Context) -> tuple[EmbeddingRequest, ServedMode
         check_batch(len(asked.input), context.settings.max_batch, "input")
     if not asked.input:
         raise RequestError("`input` is empty.", param="input", code="invalid_value")
+    context.dispatcher.check(model.name)
     inputs = text_prompts(asked.input, model, "input")
     for tokens in inputs:
         if not tokens:

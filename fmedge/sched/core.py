@@ -28,7 +28,8 @@ RefusalCode = Literal["model_not_found", "loading", "draining", "overloaded", "m
 
 
 class CoreSettings(Struct, frozen=True, kw_only=True):
-    """max_waiting: most requests of one model that wait at the front. max_crashes: crashes that
+    """max_waiting: most requests of one model that wait at the front, 0 for none: what no replica
+    has room for is refused. max_crashes: crashes that
     a request may see before it fails as their plausible cause. max_total_crashes: a request that
     saw as many stays a suspect for good, whatever progress it makes between them."""
 
@@ -112,6 +113,10 @@ class _Replica:
         self.is_ready = False
         self.requests: dict[int, _Request] = {}
         self.work = 0
+
+    @property
+    def has_room(self) -> bool:
+        return self.is_ready and len(self.requests) < self.capacity
 
 
 class _Model:
@@ -206,11 +211,10 @@ class SchedulerCore:
 
     def on_arrival(self, now_s: float, arrival: Arrival) -> list[Effect]:
         """Assign, or wait (no effect), or Refuse."""
-        model = self._models.get(arrival.model)
-        refusal = self._refusal(model, arrival)
+        refusal = self.refusal(arrival.model, arrival.request_id)
         if refusal is not None:
             return [refusal]
-        assert model is not None
+        model = self._models[arrival.model]
         request = _Request(arrival, self._num_arrived)
         self._num_arrived += 1
         self._requests[arrival.request_id] = request
@@ -285,29 +289,35 @@ class SchedulerCore:
         request = self._requests.get(request_id)
         return None if request is None or request.replica is None else request.replica.name
 
-    # --- rules ---
+    def refusal(self, name: str, request_id: int = 0) -> Refuse | None:
+        """How an arrival for this model would be refused now. Changes nothing and reads what is
+        replaced or copied as a whole, so that it may be asked from any thread."""
 
-    def _refusal(self, model: _Model | None, arrival: Arrival) -> Refuse | None:
         def refuse(code: RefusalCode, message: str, retry_after_s: float) -> Refuse:
-            return Refuse(arrival.request_id, code, message, retry_after_s)
+            return Refuse(request_id, code, message, retry_after_s)
 
         if self._is_draining:
             return refuse("draining", "The server is shutting down.", 5.0)
+        model = self._models.get(name)
         if model is None:
-            return refuse("model_not_found", f"No model named {arrival.model} is served.", 0.0)
-        if not model.replicas:
-            message = f"Model {arrival.model} is not available: {model.gone_reason}"
+            return refuse("model_not_found", f"No model named {name} is served.", 0.0)
+        replicas = list(model.replicas.values())
+        if not replicas:
+            message = f"Model {name} is not available: {model.gone_reason}"
             return refuse("model_failed", message, MAX_RETRY_AFTER_S)
-        if all(replica.capacity == 0 for replica in model.replicas.values()):
-            return refuse("loading", f"Model {arrival.model} is still loading.", 2.0)
+        if all(replica.capacity == 0 for replica in replicas):
+            return refuse("loading", f"Model {name} is still loading.", 2.0)
         num_waiting = len(model.waiting)
-        if num_waiting >= self._settings.max_waiting:
+        if num_waiting >= self._settings.max_waiting and not any(r.has_room for r in replicas):
             message = (
-                f"Model {arrival.model} has {num_waiting} requests waiting, which is as many as "
-                "are allowed."
+                f"Model {name} has {num_waiting} requests waiting, which is as many as are allowed."
+                if num_waiting
+                else f"Every replica of model {name} is busy, and requests may not wait."
             )
             return refuse("overloaded", message, self._retry_after_s(model))
         return None
+
+    # --- rules ---
 
     def _retry_after_s(self, model: _Model) -> float:
         """When about half of what waits will have left, at the pace of the last finishes."""
@@ -325,11 +335,7 @@ class SchedulerCore:
                 kept.extend(model.waiting[position:])
                 break
             is_suspect = self._is_suspect(request)
-            open_replicas = [
-                replica
-                for replica in model.replicas.values()
-                if replica.is_ready and len(replica.requests) < replica.capacity
-            ]
+            open_replicas = [replica for replica in model.replicas.values() if replica.has_room]
             has_room = bool(open_replicas)
             if is_suspect:
                 open_replicas = [r for r in open_replicas if not self._runs_suspect(r)]

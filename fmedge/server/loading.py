@@ -32,7 +32,7 @@ def loading_app(status: Callable[[], DispatcherStatus]) -> web.Application:
             body = {
                 "error": {
                     "message": message,
-                    "type": "service_unavailable",
+                    "type": "unavailable_error",
                     "param": None,
                     "code": "loading",
                 }

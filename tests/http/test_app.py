@@ -127,6 +127,22 @@ async def test_a_full_queue_gets_429(start):
     assert {(await each).status for each in running} == {200}
 
 
+@pytest.mark.parametrize("path", ["chat/completions", "completions", "embeddings"])
+async def test_what_is_refused_is_not_tokenised(start, monkeypatch, path: str):
+    model = served()
+    endpoint = await start(models=[model], is_ready=False)
+
+    def tokenize(*_: object, **__: object) -> bytes:
+        raise AssertionError("tokenised")
+
+    monkeypatch.setattr(model.vocab, "tokenize", tokenize)
+    body = {"messages": [{"role": "user", "content": "x"}]} if "chat" in path else {}
+    body |= {"prompt": "x"} if path == "completions" else {}
+    body |= {"input": "x"} if path == "embeddings" else {}
+    error = await error_of(await endpoint.post(f"/v1/{path}", {"model": "tiny", **body}), 503)
+    assert error["code"] == "loading"
+
+
 async def test_loading_and_draining(start):
     endpoint = await start(is_ready=False)
     health = await endpoint.client.get("/health")

@@ -70,6 +70,19 @@ def test_a_full_queue_refuses_and_says_when_to_come_back():
     assert arrive(core, 5) == []
 
 
+def test_without_a_queue_what_finds_no_room_is_refused():
+    core = make_core(("a", 2), max_waiting=0)
+    assert assigned(arrive(core, 1)) == [(1, "a")]
+    assert core.refusal("m") is None
+    assert assigned(arrive(core, 2)) == [(2, "a")]
+    (refused,) = arrive(core, 3)
+    assert isinstance(refused, Refuse)
+    assert refused.code == "overloaded"
+    assert core.refusal("m", 3) == refused
+    assert core.on_finish(1.0, 1) == []
+    assert assigned(arrive(core, 4)) == [(4, "a")]
+
+
 def test_retry_after_follows_the_pace_of_finishes():
     core = make_core(("a", 1), max_waiting=20)
     for request_id in range(21):
