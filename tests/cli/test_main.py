@@ -136,3 +136,19 @@ def test_config_check(
     assert "FMEDGE_PORT" in shown.err
     assert main(["config", "check", str(file), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["models"][0]["name"] == "n"
+
+
+def test_an_interrupt_during_the_imports_leaves_no_traceback() -> None:
+    code = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'fmedge.cli': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from fmedge.__main__ import main\n"
+        "sys.exit(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=30
+    )
+    assert (done.returncode, done.stderr) == (130, "")
