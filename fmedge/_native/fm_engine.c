@@ -146,6 +146,24 @@ static int make_model_params(const fm_engine_params *params, struct load_args *a
     return FM_OK;
 }
 
+/* The model's own value of "<arch>.<suffix>", or false. */
+static bool model_meta(const struct llama_model *model, const char *suffix, char *text,
+                       size_t cap) {
+    char arch[64];
+    char key[160];
+    if (llama_model_meta_val_str(model, "general.architecture", arch, sizeof arch) < 0) {
+        return false;
+    }
+    snprintf(key, sizeof key, "%s.%s", arch, suffix);
+    return llama_model_meta_val_str(model, key, text, cap) >= 0;
+}
+
+static int32_t model_pooling(const struct llama_model *model) {
+    char text[32];
+    return model_meta(model, "pooling_type", text, sizeof text) ? atoi(text)
+                                                                : LLAMA_POOLING_TYPE_UNSPECIFIED;
+}
+
 static int make_context_params(const fm_engine_params *params, fm_engine *engine, bool embeds_whole,
                                struct llama_context_params *out) {
     const fm_engine_info *info = &engine->info;
@@ -180,8 +198,13 @@ static int make_context_params(const fm_engine_params *params, fm_engine *engine
     }
     ctx_params.n_threads = params->threads;
     ctx_params.n_threads_batch = params->threads;
-    ctx_params.pooling_type =
-        embeds_whole ? (enum llama_pooling_type)params->pooling : LLAMA_POOLING_TYPE_NONE;
+    if (embeds_whole) {
+        ctx_params.pooling_type = (enum llama_pooling_type)params->pooling;
+    } else if (model_pooling(engine->model) != LLAMA_POOLING_TYPE_UNSPECIFIED) {
+        ctx_params.pooling_type = LLAMA_POOLING_TYPE_NONE;
+    } else { /* none, too, but without a warning */
+        ctx_params.pooling_type = LLAMA_POOLING_TYPE_UNSPECIFIED;
+    }
     ctx_params.flash_attn_type = (enum llama_flash_attn_type)params->flash_attn;
     ctx_params.abort_callback = is_abort_requested;
     ctx_params.abort_callback_data = engine;
@@ -195,24 +218,6 @@ static int make_context_params(const fm_engine_params *params, fm_engine *engine
         return rc;
     }
     return kv_type_by_name(params->type_v, &out->type_v);
-}
-
-/* The model's own value of "<arch>.<suffix>", or false. */
-static bool model_meta(const struct llama_model *model, const char *suffix, char *text,
-                       size_t cap) {
-    char arch[64];
-    char key[160];
-    if (llama_model_meta_val_str(model, "general.architecture", arch, sizeof arch) < 0) {
-        return false;
-    }
-    snprintf(key, sizeof key, "%s.%s", arch, suffix);
-    return llama_model_meta_val_str(model, key, text, cap) >= 0;
-}
-
-static int32_t model_pooling(const struct llama_model *model) {
-    char text[32];
-    return model_meta(model, "pooling_type", text, sizeof text) ? atoi(text)
-                                                                : LLAMA_POOLING_TYPE_UNSPECIFIED;
 }
 
 static int check_host_memory(const fm_engine_params *params, const fm_engine *engine,

@@ -6,6 +6,7 @@ The rule: llama.cpp's threads write to a ring in C and never touch Python; Pytho
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -21,6 +22,14 @@ _LEVELS = {
     _WARN: logging.WARNING,
     _ERROR: logging.ERROR,
 }
+# What an aborted step says: real failures have negative codes. (The cleaning up after a step says
+# nothing that the error before it does not.)
+_OF_AN_ABORT = re.compile(
+    r"graph_compute: .* failed with error 1"
+    r"|process_ubatch: .* compute status: 1"
+    r"|llama_decode: failed to decode, ret = 2"
+    r"|decode: removing memory module entries .*"
+)
 _POLL_MS = 1000
 
 
@@ -44,7 +53,8 @@ class LogCursor:
             if self._num_lost[0]:
                 yield logging.WARNING, f"{self._num_lost[0]} log lines of llama.cpp were lost"
             text = ffi.unpack(self._text, length).decode("utf-8", "replace")
-            yield _LEVELS.get(self._level[0], logging.DEBUG), text
+            level = _LEVELS.get(self._level[0], logging.DEBUG)
+            yield logging.DEBUG if _OF_AN_ABORT.fullmatch(text) else level, text
 
     def wait(self, timeout_ms: int, num_wakes: int | None = None) -> bool:
         """True once there is a line; False after timeout_ms, or if the ring's readers were woken

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fmedge._native.engine import Engine
+from fmedge._native.logs import LogCursor
 from fmedge._native.sampler import Sampler
 from fmedge.errors import KvCacheFullError, NativeError, StepAbortedError
 from fmedge.types import SamplingParams
@@ -217,9 +218,11 @@ def test_an_abort_ends_the_step_and_only_that(load_engine: LoadEngine) -> None:
     thread = threading.Thread(target=abort)
     thread.start()
     is_stepping.set()
+    cursor = LogCursor()
     with pytest.raises(StepAbortedError):
         engine.step()
     thread.join(10)
+    assert not cursor.problems()
     assert engine.seq_len(0) < 2048
     assert engine.seq_remove(0)
     logits_after(engine, 0, [1, 2, 3])

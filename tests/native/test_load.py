@@ -11,6 +11,7 @@ import pytest
 
 from fmedge._native.devices import list_devices
 from fmedge._native.engine import Engine
+from fmedge._native.logs import LogCursor
 from fmedge._native.params import EngineParams
 from fmedge.errors import ModelLoadError, NativeError, OutOfMemoryError
 from fmedge.types import EngineSettings
@@ -29,6 +30,12 @@ def test_info_says_what_was_loaded(load_engine: LoadEngine, tiny_path: Path) -> 
     assert info.can_shift
     assert 0 < info.model_bytes < tiny_path.stat().st_size
     assert info.load_s > 0
+
+
+def test_a_sound_model_loads_without_a_warning(load_engine: LoadEngine) -> None:
+    cursor = LogCursor()
+    load_engine(ctx_size=2048)
+    assert not cursor.problems()
 
 
 def test_memory_is_what_the_settings_imply(load_engine: LoadEngine) -> None:

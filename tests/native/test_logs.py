@@ -112,3 +112,16 @@ def test_many_writers_lose_nothing_that_a_reader_keeps_up_with() -> None:
     for thread in range(num_threads):
         own = [line for line in lines if line.startswith(f"{thread} ")]
         assert own == [f"{thread} {number}" for number in range(num_lines)]
+
+
+def test_what_an_aborted_step_logs_is_no_error() -> None:
+    cursor = LogCursor()
+    lib.fm_log_write(
+        ERROR, b"graph_compute: ggml_backend_sched_graph_compute_async failed with error 1\n"
+    )
+    lib.fm_log_write(ERROR, b"process_ubatch: failed to compute graph, compute status: 1\n")
+    lib.fm_log_write(
+        ERROR, b"graph_compute: ggml_backend_sched_graph_compute_async failed with error -1\n"
+    )
+    levels = [level for level, _ in cursor.read()]
+    assert levels == [logging.DEBUG, logging.DEBUG, logging.ERROR]
