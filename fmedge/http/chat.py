@@ -11,25 +11,40 @@ from aiohttp import web
 from msgspec import UNSET
 
 from fmedge.http.chat_output import ChatOutput
-from fmedge.http.chat_prepare import prepare
-from fmedge.http.context import CONTEXT, fingerprint
+from fmedge.http.chat_prepare import PreparedChat, prepare
+from fmedge.http.context import CONTEXT, Context, fingerprint
 from fmedge.http.errors import json_response
 from fmedge.http.output import LastTimings, Output, usage_of
 from fmedge.http.responses import ChatChunk, ChatCompletion, Usage
 from fmedge.http.sampling import num_tokens, stop_strings
 from fmedge.http.sse import event
 from fmedge.http.streaming import complete, stream, submit_all
+from fmedge.models.child import NotYetError, patience
 
 # What a response says of the tier that served it.
 _TIERS = {"flex": "flex", "priority": "priority", "fast": "priority"}
+
+
+# What the event loop waits for a template, which usually takes a tenth of it.
+_TEMPLATE_PATIENCE_S = 0.003
+
+
+async def _prepared(body: bytes, context: Context, request: web.Request) -> PreparedChat:
+    """Here if that is quick; else in a thread, as a chat template is foreign code."""
+    if not context.is_long(body):
+        try:
+            with patience(_TEMPLATE_PATIENCE_S):
+                return prepare(body, context, request)
+        except NotYetError:
+            pass
+    return await context.prepare(lambda: prepare(body, context, request), in_thread=True)
 
 
 async def create_chat_completion(request: web.Request) -> web.StreamResponse:
     """POST /v1/chat/completions"""
     context = request.app[CONTEXT]
     body = await context.read(request)
-    # Always in a thread: a chat template is foreign code in a process of its own.
-    prepared = await context.prepare(lambda: prepare(body, context, request), in_thread=True)
+    prepared = await _prepared(body, context, request)
     asked, model = prepared.body, prepared.model
     num_prompt = num_tokens(prepared.requests[0].prompt)
     include_usage = bool(asked.stream_options and asked.stream_options.include_usage)

@@ -16,6 +16,9 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,23 @@ from fmedge.errors import UnavailableError
 
 _LENGTH = struct.Struct("<I")
 _READ_BYTES = 1 << 18
+
+_patience_s: ContextVar[float | None] = ContextVar("sandbox_patience_s", default=None)
+
+
+class NotYetError(Exception):
+    """The sandbox has no answer within the caller's patience; ask again with more of it."""
+
+
+@contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """Within it, asking a sandbox takes no longer than this, or raises NotYetError: for an event
+    loop, which may wait for a usual answer but not for a hostile one."""
+    token = _patience_s.set(seconds)
+    try:
+        yield
+    finally:
+        _patience_s.reset(token)
 
 
 class Sandbox:
@@ -45,8 +65,11 @@ class Sandbox:
         """The child's reply: `text`, or `kind` and `error` (kind "limit" if it broke one).
 
         opening: what a fresh child must be told besides. UnavailableError if other threads'
-        requests keep it busy for wall_s.
+        requests keep it busy for wall_s. NotYetError as `patience` says.
         """
+        patience_s = _patience_s.get()
+        if patience_s is not None:
+            return self._ask_quickly(request, patience_s)
         if not self._lock.acquire(timeout=self._wall_s):
             raise UnavailableError(
                 "The sandbox for templates and grammars is busy; try again.",
@@ -62,6 +85,25 @@ class Sandbox:
         """End the child; a later request would start a new one."""
         with self._lock:
             self._drop()
+
+    def _ask_quickly(self, request: dict[str, Any], patience_s: float) -> dict[str, str]:
+        if not self._lock.acquire(blocking=False):
+            raise NotYetError
+        child = self._child
+        try:
+            if child is not None:
+                return child.exchange(request, patience_s, is_patient=False)
+        except NotYetError:
+            raise
+        except _ChildEndedError:
+            self._drop()
+            raise NotYetError from None
+        except BaseException:
+            self._drop()
+            raise
+        finally:
+            self._lock.release()
+        raise NotYetError  # a start takes too long
 
     def _ask(self, request: dict[str, Any], opening: dict[str, Any]) -> dict[str, str]:
         while True:
@@ -95,6 +137,10 @@ class _ChildEndedError(Exception):
         self.was_idle = was_idle
 
 
+class _TooLateError(Exception):
+    """The deadline of a wait has passed."""
+
+
 class _Child:
     """One process and the pipes to it."""
 
@@ -117,16 +163,44 @@ class _Child:
         assert self._process.stdout is not None
         self._stdin = self._process.stdin
         self._stdout = self._process.stdout
+        self._num_owed = 0  # replies that have not come yet
+        self._received = bytearray()
         os.set_blocking(self._stdin.fileno(), False)
         os.set_blocking(self._stdout.fileno(), False)
 
-    def exchange(self, request: dict[str, Any], wall_s: float) -> dict[str, str]:
+    def exchange(
+        self, request: dict[str, Any], wall_s: float, *, is_patient: bool = True
+    ) -> dict[str, str]:
+        """The reply. Too late, an impatient caller gets NotYetError, and the reply is thrown away
+        when it comes; for a patient one the child has failed."""
         if self._process.poll() is not None:
             raise _ChildEndedError("the sandbox had ended", was_idle=True)
         deadline_s = time.monotonic() + wall_s
+        try:
+            while self._num_owed:
+                self._receive(deadline_s)
+        except (_TooLateError, _ChildEndedError) as error:
+            if isinstance(error, _TooLateError) and not is_patient:
+                raise NotYetError from None
+            # An earlier request's doing, of which this one must not be blamed.
+            raise _ChildEndedError("the sandbox had ended", was_idle=True) from None
         body = json.dumps(request).encode()
-        self._write(memoryview(_LENGTH.pack(len(body)) + body), deadline_s)
-        received = bytearray()
+        try:
+            self._write(memoryview(_LENGTH.pack(len(body)) + body), deadline_s)
+        except _TooLateError:  # half a request is in the pipe: this child is of no use any more
+            raise _ChildEndedError("it took too long", was_idle=False) from None
+        self._num_owed += 1
+        try:
+            reply: dict[str, str] = json.loads(self._receive(deadline_s))
+        except _TooLateError:
+            if not is_patient:
+                raise NotYetError from None
+            raise _ChildEndedError("it took too long", was_idle=False) from None
+        return reply
+
+    def _receive(self, deadline_s: float) -> bytes:
+        """The next reply, in order of the requests."""
+        received = self._received
         while (
             len(received) < _LENGTH.size
             or len(received) < _LENGTH.size + _LENGTH.unpack_from(received)[0]
@@ -136,8 +210,9 @@ class _Child:
             if not data:
                 raise self._ended()
             received += data
-        reply: dict[str, str] = json.loads(received[_LENGTH.size :])
-        return reply
+        self._num_owed -= 1
+        self._received = bytearray()  # one request is answered at a time: nothing lies behind it
+        return bytes(received[_LENGTH.size :])
 
     def stop(self) -> None:
         self._process.kill()
@@ -159,7 +234,7 @@ class _Child:
         poller = select.poll()
         poller.register(fd, events)
         if not poller.poll(max(0.0, deadline_s - time.monotonic()) * 1000):
-            raise _ChildEndedError("it took too long", was_idle=False)
+            raise _TooLateError
 
     def _ended(self) -> _ChildEndedError:
         """Its end of the pipe is closed, so it has ended or is about to."""

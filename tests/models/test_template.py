@@ -7,6 +7,7 @@ import time
 import pytest
 
 from fmedge.errors import ModelFileError, RequestError
+from fmedge.models.child import NotYetError, patience
 from fmedge.models.template import ChatTemplate, TemplateLimits
 
 USER = [{"role": "user", "content": "Hi"}]
@@ -214,3 +215,34 @@ def test_threads_share_a_template() -> None:
 def test_large_prompts_pass() -> None:
     text = "x" * 3_000_000
     assert ChatTemplate("{{ messages[0].content }}").render([{"content": text}]) == text
+
+
+def test_an_impatient_caller_is_told_to_come_again_and_nobody_gets_its_answer() -> None:
+    slow = "{% for i in range(30000) %}{% if i is odd %}{% endif %}{% endfor %}"
+    slow += "{{ messages[0].content }}"
+    template = ChatTemplate(slow, "", "")
+    try:
+        with patience(0.001), pytest.raises(NotYetError):  # not started yet
+            template.render([{"role": "user", "content": "first"}])
+        assert template.render([{"role": "user", "content": "second"}]) == "second"
+        with patience(0.0), pytest.raises(NotYetError):  # asked, and its answer not waited for
+            template.render([{"role": "user", "content": "third"}])
+        assert template.render([{"role": "user", "content": "fourth"}]) == "fourth"
+        with patience(60.0):
+            assert template.render([{"role": "user", "content": "fifth"}]) == "fifth"
+    finally:
+        template.close()
+
+
+def test_a_caller_after_a_hostile_one_is_not_blamed() -> None:
+    forever = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    source = f"{{% if messages[0].content == 'bad' %}}{forever}{{% endif %}}"
+    source += "{{ messages[0].content }}"
+    template = ChatTemplate(source, "", "")
+    try:
+        assert template.render([{"role": "user", "content": "good"}]) == "good"
+        with patience(0.05), pytest.raises(NotYetError):
+            template.render([{"role": "user", "content": "bad"}])
+        assert template.render([{"role": "user", "content": "good"}]) == "good"
+    finally:
+        template.close()
