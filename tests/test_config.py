@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from fmedge import config as config_module
 from fmedge.config import (
     ClientConfig,
     Config,
@@ -21,6 +20,7 @@ from fmedge.config import (
     settings,
     unknown_variables,
 )
+from fmedge.config import load as config_module
 from fmedge.errors import ConfigError
 from fmedge.types import EngineSettings
 

@@ -1,0 +1,207 @@
+"""The settings: each field and its default stands once, in a Struct (`ServerConfig`, `ClientConfig`
+here, `EngineSettings` in types.py); TOML keys, environment variables and flags derive from it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+from msgspec import Meta, Struct
+
+from fmedge.types import EngineSettings
+
+ENV_PREFIX = "FMEDGE_"
+_PATH = {"is_path": True}
+
+Positive = Annotated[int, Meta(ge=1)]
+NotNegative = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(ge=0, le=86_400)]
+KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
+
+
+class ServerConfig(Struct, frozen=True, kw_only=True):
+    """The listening side: section [server]."""
+
+    host: Annotated[str, Meta(description="address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="port; 0 takes a free one")] = 8080
+    unix_socket: Annotated[
+        str, Meta(description="listen on this Unix socket instead of a port", extra=_PATH)
+    ] = ""
+    api_key_file: Annotated[
+        str, Meta(description="file with one API key a line; without it no key is asked for",
+                  extra=_PATH)
+    ] = ""  # fmt: skip
+    cors_origins: Annotated[
+        tuple[str, ...], Meta(description="origins that browsers may call from; * is any")
+    ] = ()
+    tls_cert: Annotated[str, Meta(description="PEM certificate chain", extra=_PATH)] = ""
+    tls_key: Annotated[str, Meta(description="PEM private key", extra=_PATH)] = ""
+    max_body_mib: Annotated[int, Meta(ge=1, le=1024, description="largest request body")] = 32
+    max_concurrent_requests: Annotated[
+        int, Meta(ge=1, description="requests in progress at once; more get 503")
+    ] = 1024
+    max_connections: Annotated[
+        int, Meta(ge=1, description="open connections; more are closed as they come")
+    ] = 8192
+    keepalive_timeout_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=86_400,
+            description="a connection idle, or in mid-header, for so long is "
+            "closed; more than what proxies in front of it allow",
+        ),
+    ] = 75.0
+    max_queued_requests: Annotated[
+        int, Meta(ge=0, description="requests waiting for a slot, for each model; more get 429")
+    ] = 512
+    isolate_cache_by_key: Annotated[
+        bool, Meta(description="never share cached prompts between API keys")
+    ] = False
+    drain_timeout_s: Annotated[
+        Seconds, Meta(description="how long running requests may take to finish at shutdown")
+    ] = 30.0
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="least level logged")
+    ] = "info"
+    log_format: Annotated[
+        Literal["text", "json"], Meta(description="text lines, or a JSON object a line")
+    ] = "text"
+
+
+class ClientConfig(Struct, frozen=True, kw_only=True):
+    """What the client verbs (run, ps, bench) need of a server: section [client]."""
+
+    url: Annotated[str, Meta(description="the server's URL")] = ""
+    api_key: Annotated[str, Meta(description="key to send as a bearer token")] = ""
+
+
+class ModelConfig(Struct, frozen=True, kw_only=True):
+    """One served model. `model` is a path, a name or hf:org/repo[:QUANT|/file]; `name` is what
+    requests call it ("" derives it from `model`); `engine.model_path` is empty until resolved."""
+
+    model: str
+    name: str = ""
+    aliases: tuple[str, ...] = ()
+    replicas: Annotated[Positive, Meta(description="worker processes for each model")] = 1
+    chat_template_file: Annotated[
+        str, Meta(description="Jinja chat template instead of the model's own", extra=_PATH)
+    ] = ""
+    engine: EngineSettings = EngineSettings(model_path="")
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """Everything. `sources` says where each setting that is not a default came from."""
+
+    server: ServerConfig = ServerConfig()
+    client: ClientConfig = ClientConfig()
+    models: tuple[ModelConfig, ...] = ()
+    file: str = ""
+    sources: dict[str, str] = {}
+
+
+class Setting(Struct, frozen=True):
+    """One key of a section, with the names derived from it."""
+
+    section: str
+    key: str
+    type: Any
+    default: Any
+    help: str
+    is_path: bool = False
+
+    @property
+    def env(self) -> str:
+        return ENV_PREFIX + self.key.upper()
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.key.replace("_", "-")
+
+    @property
+    def is_bool(self) -> bool:
+        return self.type is bool
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The allowed words, or () where the value is free."""
+        kind = bare(self.type)
+        return tuple(get_args(kind)) if get_origin(kind) is Literal else ()
+
+
+# Those of ModelConfig's own fields that [defaults] may hold, and flags set for every model.
+MODEL_KEYS = ("replicas", "chat_template_file")
+
+# Bounds and help of EngineSettings' fields, whose Struct speaks to the worker and stays plain.
+_ENGINE_KEYS: dict[str, tuple[Any, str]] = {
+    "ctx_size": (
+        Annotated[int, Meta(ge=0, le=1 << 24)],
+        "longest request, prompt and output, in tokens; 0 is the model's, at most 8192",
+    ),
+    "slots": (Annotated[int, Meta(ge=1, le=256)], "sequences that decode at once"),
+    "kv_unified": (bool, "one pool of KV cells for all slots instead of ctx-size for each"),
+    "kv_tokens": (NotNegative, "cells of the unified KV pool; 0 is ctx-size x slots"),
+    "batch_size": (Positive, "most tokens a step"),
+    "ubatch_size": (Positive, "most tokens a compute graph"),
+    "threads": (Annotated[int, Meta(ge=0, le=1024)], "CPU threads; 0 is all physical cores"),
+    "gpu_layers": (Annotated[int, Meta(ge=-1)], "layers on GPUs; -1 is all"),
+    "devices": (tuple[str, ...] | None, "ggml devices to use, or none for the CPU alone"),
+    "split_mode": (Literal["none", "layer", "row"], "how a model is split over devices"),
+    "main_gpu": (NotNegative, "the device when split-mode is none"),
+    "tensor_split": (tuple[Annotated[float, Meta(ge=0)], ...], "share of each device"),
+    "tensor_overrides": (
+        tuple[tuple[str, str], ...],
+        "where tensors lie: REGEX=BUFFER_TYPE[,...]",
+    ),
+    "type_k": (KvType, "type of the KV cache's keys"),
+    "type_v": (KvType, "type of the KV cache's values"),
+    "flash_attn": (Literal["auto", "on", "off"], "flash attention"),
+    "mmap": (bool, "map the model file instead of reading it"),
+    "mlock": (bool, "keep the weights from being swapped out"),
+    "offload_kqv": (bool, "KV cache on the GPU"),
+    "op_offload": (bool, "large host operations on the GPU"),
+    "pooling": (
+        Literal["", "none", "mean", "cls", "last", "rank"],
+        "pooling of embeddings; empty is the model's",
+    ),
+}
+
+
+def bare(annotation: Any) -> Any:
+    """The type without its Annotated."""
+    return annotation.__origin__ if get_origin(annotation) is Annotated else annotation
+
+
+def _of_struct(section: str, struct: type[Struct]) -> list[Setting]:
+    settings = []
+    for field in msgspec.structs.fields(struct):
+        metas = [m for m in getattr(field.type, "__metadata__", ()) if isinstance(m, Meta)]
+        extra: dict[str, Any] = {}
+        for meta in metas:
+            extra |= meta.extra or {}
+        text = next((m.description for m in metas if m.description), "")
+        settings.append(
+            Setting(section, field.name, field.type, field.default, text,
+                    extra.get("is_path", False))
+        )  # fmt: skip
+    return settings
+
+
+def _of_engine() -> list[Setting]:
+    defaults = {f.name: f.default for f in msgspec.structs.fields(EngineSettings)}
+    of_model = [s for s in _of_struct("defaults", ModelConfig) if s.key in MODEL_KEYS]
+    return of_model + [
+        Setting("defaults", key, kind, defaults[key], text)
+        for key, (kind, text) in _ENGINE_KEYS.items()
+    ]
+
+
+def settings(*sections: str) -> list[Setting]:
+    """Every setting of the named sections ("server", "defaults", "client"), in order."""
+    made: list[Setting] = []
+    for section in sections:
+        if section == "defaults":
+            made += _of_engine()
+        else:
+            made += _of_struct(section, ServerConfig if section == "server" else ClientConfig)
+    return made
