@@ -11,7 +11,8 @@ from time import perf_counter
 from typing import Any
 
 from bench.servers import Server
-from fmedge.cli.bench_client import Client, Load, Outcome, run_load
+from fmedge.cli.bench_client import Client, Load, run_load
+from fmedge.cli.bench_connection import Outcome
 from fmedge.cli.bench_prompts import Workload, bodies
 
 FIRST_TOKEN = 300  # random prompts use token ids from here: text, no byte or control tokens

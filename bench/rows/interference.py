@@ -10,7 +10,7 @@ from bench import load
 from bench.context import Bench, Outcome, Skipped, interleave, ratio
 from bench.servers import Server
 from fmedge.cli.bench_client import Client
-from fmedge.cli.bench_client import Outcome as Sent
+from fmedge.cli.bench_connection import Outcome as Sent
 from fmedge.cli.bench_report import distribution, report
 
 SLOTS = 12

@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from fmedge.cli.bench_client import Client, Load, Outcome, Target, run_load
+from fmedge.cli.bench_client import Client, Load, Target, run_load
+from fmedge.cli.bench_connection import Outcome
 from fmedge.cli.bench_prompts import Workload, bodies
 from fmedge.cli.bench_report import Report, report, table
 from fmedge.cli.options import add_settings, read_config

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from fmedge.cli.bench_client import Outcome
+from fmedge.cli.bench_connection import Outcome
 
 
 class Distribution(Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fmedge.cli import main
-from fmedge.cli.bench_client import Outcome
+from fmedge.cli.bench_connection import Outcome
 from fmedge.cli.bench_prompts import Workload, bodies
 from fmedge.cli.bench_report import percentile, report, table
 from tests.cli.fake_openai import FakeServer, document, last, piece, whole_stream

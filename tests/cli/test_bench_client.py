@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fmedge.cli.bench_client import Client, Load, Outcome, Target, run_load
+from fmedge.cli.bench_client import Client, Load, Target, run_load
+from fmedge.cli.bench_connection import Outcome
 from fmedge.errors import ConfigError
 from tests.cli.fake_openai import (
     STREAM_HEAD,
