@@ -11,6 +11,15 @@ import msgspec
 from aiohttp import web
 
 from fmedge.errors import RequestError
+from fmedge.http.chat_schemas import (
+    AllowedToolChoice,
+    AssistantMessage,
+    JsonObject,
+    Message,
+    NamedTool,
+    RefusalPart,
+    Tool,
+)
 from fmedge.http.context import Context, api_key_id
 from fmedge.http.decode import BodyDecoder, check_depth, nearest
 from fmedge.http.sampling import (
@@ -20,16 +29,7 @@ from fmedge.http.sampling import (
     extension_grammar,
     requests_for,
 )
-from fmedge.http.schemas import (
-    AllowedToolChoice,
-    AssistantMessage,
-    ChatRequest,
-    JsonObject,
-    Message,
-    NamedTool,
-    RefusalPart,
-    Tool,
-)
+from fmedge.http.schemas import ChatRequest
 from fmedge.models.reasoning import ReasoningSplitter
 from fmedge.models.text import PieceTable
 from fmedge.models.tool_parser import ToolParser
