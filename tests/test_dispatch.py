@@ -99,10 +99,12 @@ async def test_a_shared_prefix_is_reported_as_cached():
 @pytest.mark.parametrize("num_kills", [1, 2])
 async def test_16_streams_survive_kill_9(num_kills, tmp_path):
     prompts = [(10 + number, 20, 30) for number in range(16)]
-    replica = make_replica(options=f"stalls={num_kills},stall={tmp_path}", slots=16)
+    replica = make_replica(
+        options=f"step_ms=1,stalls={num_kills},stall={tmp_path},streams=16", slots=16
+    )
     async with serving(replica) as dispatcher:
         generations = [
-            await dispatcher.submit(request(*prompt, max_tokens=120)) for prompt in prompts
+            await dispatcher.submit(request(*prompt, max_tokens=600)) for prompt in prompts
         ]
         outputs: list[list[int]] = [[] for _ in prompts]
         for _ in range(num_kills):
@@ -112,7 +114,7 @@ async def test_16_streams_survive_kill_9(num_kills, tmp_path):
             os.kill(replica.status().pid, signal.SIGKILL)
         rests = await asyncio.gather(*(read_all(generation) for generation in generations))
         for prompt, output, (rest, finish) in zip(prompts, outputs, rests, strict=True):
-            assert output + rest == expected_output(pack(*prompt), 120)
+            assert output + rest == expected_output(pack(*prompt), 600)
             assert finish == "length"
         assert replica.status().num_restarts == num_kills
         assert samples(dispatcher)["fmedge_worker_restarts_total", "m", "r0"] == num_kills
@@ -120,18 +122,22 @@ async def test_16_streams_survive_kill_9(num_kills, tmp_path):
 
 async def test_streams_of_a_lost_replica_move_to_the_other(tmp_path):
     slow_restart = RestartSettings(initial_s=3600.0, max_s=3600.0)
-    stalling = make_replica("r0", f"stalls=1,stall={tmp_path}", restart=slow_restart)
-    replicas = [stalling, make_replica("r1", "step_ms=10")]
+    stalling = make_replica(
+        "r0", f"step_ms=1,stalls=1,stall={tmp_path},streams=2", restart=slow_restart
+    )
+    replicas = [stalling, make_replica("r1", "step_ms=2")]
     async with serving(*replicas) as dispatcher:
         generations = [
-            await dispatcher.submit(request(number + 1, max_tokens=80)) for number in range(4)
+            await dispatcher.submit(request(number + 1, max_tokens=600)) for number in range(4)
         ]
         outputs = [await read_until(generation, 5) for generation in generations]
         model = dispatcher.status().models[0]
         assert [load.num_assigned for load in model.replicas] == [2, 2]
         os.kill(replicas[0].status().pid, signal.SIGKILL)
         for number, (output, generation) in enumerate(zip(outputs, generations, strict=True)):
-            assert output + (await read_all(generation))[0] == expected_output(pack(number + 1), 80)
+            assert output + (await read_all(generation))[0] == expected_output(
+                pack(number + 1), 600
+            )
         assert replicas[0].status().state == "restarting"
 
 

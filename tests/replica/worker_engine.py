@@ -2,8 +2,8 @@
 
 A token is a hash of all tokens before it, so any run, however often interrupted, must produce the
 same output. `EngineSettings.model_path` holds options: "step_ms=2,load=file_error". With
-"stalls=N,stall=FOLDER" the first process stalls for ever (beating its heart) when a sequence has
-30 tokens, the second one at 60, N in all: a test kills it before that, in mid-stream for certain.
+"stalls=N,stall=FOLDER,streams=S" the first process stalls for ever (beating its heart) when S
+sequences have 30 tokens, the second one at 60, N in all: a test kills it in mid-stream for certain.
 """
 
 from __future__ import annotations
@@ -105,6 +105,7 @@ class WorkerEngine:
     def __init__(self, settings: EngineSettings, options: dict[str, str]) -> None:
         self._step_s = float(options.get("step_ms", "0")) / 1e3
         self._stall_tokens = 0
+        self._num_streams = int(options.get("streams", "1"))
         if folder := options.get("stall"):
             num_before = len(os.listdir(folder))
             open(os.path.join(folder, str(num_before)), "x").close()
@@ -147,8 +148,10 @@ class WorkerEngine:
                 os.abort()
             if HANG in tokens:
                 threading.Event().wait()
-        if any(len(kv) == self._stall_tokens for kv in self._kv.values()):
-            threading.Event().wait()
+        if self._stall_tokens:
+            long = [kv for kv in self._kv.values() if len(kv) >= self._stall_tokens]
+            if len(long) >= self._num_streams:
+                threading.Event().wait()
         if self._step_s:
             time.sleep(self._step_s)
 
