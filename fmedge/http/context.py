@@ -50,7 +50,7 @@ class Context:
         model = self._by_name.get(name)
         if model is None:
             hint = nearest(name, self._by_name) or (
-                " Served here: " + ", ".join(f"`{m.name}`" for m in self.served[:8]) + "."
+                " Served here: " + ", ".join(f"`{n}`" for n in self.names[:8]) + "."
             )
             shown = name if len(name) <= 100 else name[:100] + "..."
             raise ModelNotFoundError(f"The model `{shown}` is not served here.{hint}")
