@@ -54,12 +54,25 @@ void fm_gemm_enable(int enabled) {
     is_enabled = enabled != 0;
 }
 
+/* Thread ith's share (of nth) of the tiles. */
+static void multiply(const fm_gemm_q8_kernel *kernel, int64_t m, int64_t n, int64_t k,
+                     const fm_q8_block *a, int64_t lda, const fm_q8_block *b, int64_t ldb, float *c,
+                     int64_t ldc, int ith, int nth) {
+    const int64_t num_tiles = m / kernel->rows;
+    const int64_t first = num_tiles * ith / nth, last = num_tiles * (ith + 1) / nth;
+    if (first < last) {
+        const fm_gemm_q8_function function =
+            n <= kernel->max_narrow ? kernel->multiply_narrow : kernel->multiply_wide;
+        function(first, last, n, k, a, lda, b, ldb, c, ldc);
+    }
+}
+
 bool llamafile_sgemm(const struct ggml_compute_params *params, int64_t m, int64_t n, int64_t k,
                      const void *a, int64_t lda, const void *b, int64_t ldb, void *c, int64_t ldc,
                      int a_type, int b_type, int c_type) {
     if (chosen != NULL && is_enabled && a_type == TYPE_Q8_0 && b_type == TYPE_Q8_0 &&
         c_type == TYPE_F32 && k > 0 && m % chosen->rows == 0 && n >= chosen->min_columns) {
-        chosen->multiply(m, n, k, a, lda, b, ldb, c, ldc, params->ith, params->nth);
+        multiply(chosen, m, n, k, a, lda, b, ldb, c, ldc, params->ith, params->nth);
         return true;
     }
     return original != NULL &&

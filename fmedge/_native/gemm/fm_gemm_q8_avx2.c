@@ -261,19 +261,15 @@ TARGET static void multiply_wide(int64_t first, int64_t last, int64_t n, int64_t
     }
 }
 
-static void multiply(int64_t m, int64_t n, int64_t k, const fm_q8_block *a, int64_t lda,
-                     const fm_q8_block *b, int64_t ldb, float *c, int64_t ldc, int ith, int nth) {
-    const fm_gemm_share share = fm_gemm_share_of(m, ith, nth);
-    if (share.first == share.last) {
-        return;
-    }
-    if (n <= PANEL) {
-        multiply_narrow(share.first, share.last, n, k, a, lda, b, ldb, c, ldc);
-    } else {
-        multiply_wide(share.first, share.last, n, k, a, lda, b, ldb, c, ldc);
-    }
-}
-
-const fm_gemm_q8_kernel fm_gemm_q8_avx2 = {"avx2", ROWS, 2, is_supported, is_faster, multiply};
+const fm_gemm_q8_kernel fm_gemm_q8_avx2 = {
+    .name = "avx2",
+    .rows = ROWS,
+    .min_columns = 2,
+    .max_narrow = PANEL,
+    .is_supported = is_supported,
+    .is_faster = is_faster,
+    .multiply_narrow = multiply_narrow,
+    .multiply_wide = multiply_wide,
+};
 
 #endif

@@ -48,13 +48,4 @@ FM_GEMM_INLINED void fm_gemm_prefetch_block(const fm_q8_block *block, int64_t ld
     }
 }
 
-typedef struct {
-    int64_t first, last; /* tiles */
-} fm_gemm_share;
-
-static inline fm_gemm_share fm_gemm_share_of(int64_t m, int ith, int nth) {
-    const int64_t num_tiles = m / ROWS;
-    return (fm_gemm_share){num_tiles * ith / nth, num_tiles * (ith + 1) / nth};
-}
-
 #endif
