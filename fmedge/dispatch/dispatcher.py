@@ -173,10 +173,6 @@ class Dispatcher:
         RequestError for an empty prompt; UnavailableError (loading, draining, overloaded,
         model_failed). max_tokens is cut to what the context leaves.
         """
-        return self.submit_nowait(request)
-
-    def submit_nowait(self, request: GenerationRequest) -> Generation:
-        """`submit` without the courtesy of being awaitable: it never waits."""
         num_prompt_tokens = _count_tokens(request.prompt)
         max_tokens = request.max_tokens
         ctx_size = self._ctx_size(request.model)

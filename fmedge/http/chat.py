@@ -12,7 +12,7 @@ from msgspec import UNSET
 
 from fmedge.http.chat_output import ChatOutput
 from fmedge.http.chat_prepare import PreparedChat, prepare
-from fmedge.http.context import CONTEXT, Context, fingerprint
+from fmedge.http.context import CONTEXT, Context
 from fmedge.http.errors import json_response
 from fmedge.http.output import LastTimings, Output, usage_of
 from fmedge.http.responses import ChatChunk, ChatCompletion, Usage
@@ -52,7 +52,7 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
         id="chatcmpl-" + secrets.token_hex(12),
         created=int(time.time()),
         model=model.name,
-        system_fingerprint=fingerprint(model),
+        system_fingerprint=context.fingerprint(model),
         choices=[],
         service_tier=_TIERS.get(asked.service_tier, "default") if asked.service_tier else UNSET,
         usage=None if include_usage else UNSET,

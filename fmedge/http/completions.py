@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 
 from fmedge.errors import RequestError
-from fmedge.http.context import CONTEXT, Context, api_key_id, fingerprint
+from fmedge.http.context import CONTEXT, Context, api_key_id
 from fmedge.http.decode import BodyDecoder
 from fmedge.http.errors import json_response
 from fmedge.http.output import LastTimings, Output, usage_of, visible
@@ -230,7 +230,7 @@ async def create_completion(request: web.Request) -> web.StreamResponse:
         id="cmpl-" + secrets.token_hex(12),
         created=int(time.time()),
         model=model.name,
-        system_fingerprint=fingerprint(model),
+        system_fingerprint=context.fingerprint(model),
         choices=[],
     )
     if include_usage:

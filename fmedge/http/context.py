@@ -40,6 +40,7 @@ class Context:
         for model in self.served:
             for name in (model.name, *model.aliases):
                 self._by_name.setdefault(name, model)
+        self._fingerprints = {model.name: _fingerprint(model) for model in self.served}
         self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="fmedge-prepare")
         self.started = int(time.time())
 
@@ -55,6 +56,10 @@ class Context:
             shown = name if len(name) <= 100 else name[:100] + "..."
             raise ModelNotFoundError(f"The model `{shown}` is not served here.{hint}")
         return model
+
+    def fingerprint(self, model: ServedModel) -> str:
+        """system_fingerprint: changes with the server's version and with the model's name."""
+        return self._fingerprints[model.name]
 
     @property
     def names(self) -> list[str]:
@@ -97,6 +102,5 @@ def api_key_id(request: web.Request) -> str:
     return holder
 
 
-def fingerprint(model: ServedModel) -> str:
-    """system_fingerprint: changes with the server's version and with the model's name."""
+def _fingerprint(model: ServedModel) -> str:
     return "fm_" + hashlib.sha256(f"{__version__}\0{model.name}".encode()).hexdigest()[:10]

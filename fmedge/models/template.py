@@ -50,7 +50,6 @@ class ChatTemplate:
         *,
         limits: TemplateLimits | None = None,
     ) -> None:
-        self.is_fallback = source is None
         self.source = CHATML if source is None else source
         self._special = {"bos_token": bos, "eos_token": eos}
         self._limits = limits or TemplateLimits()

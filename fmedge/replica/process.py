@@ -108,10 +108,6 @@ class WorkerProcess:
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
 
-    @property
-    def has_exited(self) -> bool:
-        return self._exited.done()
-
     async def start(self) -> None:
         """Spawn it. Raises OSError when the system cannot."""
         front_end, worker_end = socket.socketpair()
