@@ -114,13 +114,18 @@ async def test_a_client_gone_in_mid_stream_frees_its_slot(server: Server):
     assert (finish, count) == ("length", 160)
 
 
+def raw_chat(body: dict[str, object]) -> bytes:
+    """The request as bytes, for clients that misbehave; the connection ends with the answer."""
+    payload = json.dumps(body).encode()
+    return (
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: t\r\nConnection: close\r\n"
+        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(payload), payload)
+    )
+
+
 async def drop_after_first_bytes(server: Server, body: dict[str, object]) -> None:
     reader, writer = await asyncio.open_connection(*server.host_port)
-    payload = json.dumps(body).encode()
-    writer.write(
-        b"POST /v1/chat/completions HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n"
-        b"Content-Length: %d\r\n\r\n%s" % (len(payload), payload)
-    )
+    writer.write(raw_chat(body))
     await asyncio.wait_for(reader.readuntil(b"data: "), DEADLINE_S)
     writer.transport.abort()
 
@@ -135,15 +140,10 @@ async def test_a_slow_reader_stalls_only_itself(server: Server):
         "logprobs": True,
         "top_logprobs": 20,
     }
-    payload = json.dumps(body).encode()
     slow = socket.create_connection(server.host_port, timeout=DEADLINE_S)
     slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     with contextlib.closing(slow):
-        slow.sendall(
-            b"POST /v1/chat/completions HTTP/1.1\r\nHost: t\r\nConnection: close\r\n"
-            b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
-            % (len(payload), payload)
-        )
+        slow.sendall(raw_chat(body))
         async with async_client(server) as client:
             _, finish, count = await asyncio.wait_for(stream_tokens(client, 6), DEADLINE_S)
         assert (finish, count) == ("length", 160)
