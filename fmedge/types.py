@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any, Literal, Protocol
 
 from msgspec import Struct
@@ -46,12 +47,46 @@ class Grammar(Struct, frozen=True, array_like=True):
     source: str
 
 
+class Promise(Struct, frozen=True, kw_only=True):
+    """What a request was promised, in seconds; inf promises nothing, and a request with all three
+    inf is best effort.
+
+    target: the probability with which the promise shall hold. on_miss: what becomes of a request
+    whose promise cannot be kept. weight: of this class in goodput, and of best effort in what is
+    left (weighted fair between API keys).
+    """
+
+    sla_class: str = ""
+    ttft_s: float = inf
+    tpot_s: float = inf
+    e2e_s: float = inf
+    target: float = 0.9
+    on_miss: Literal["refuse", "best_effort"] = "best_effort"
+    weight: float = 1.0
+
+
+BEST_EFFORT = Promise()
+
+
+class WorkflowCall(Struct, frozen=True, kw_only=True):
+    """Which call of which workflow a request is. deadline_s: time left for the whole instance,
+    counted from this call's arrival; inf is the workflow's own promise. is_last: the caller says
+    that the instance ends with this call."""
+
+    workflow: str
+    instance: str
+    stage: str = ""
+    deadline_s: float = inf
+    is_last: bool = False
+
+
 class GenerationRequest(Struct, frozen=True, kw_only=True):
     """One sequence to generate, tokenised and checked; what dispatch and the scheduler see.
 
     prompt: int32 little-endian token ids, packed. n > 1 is n requests with the same prompt.
     cache_key: sequences share KV only with sequences of the same key; "" is the common pool.
     priority: higher is more urgent; decides preemption and order.
+    length_keys: what output lengths are learned by, from the most particular to the coarsest.
     """
 
     model: str
@@ -66,6 +101,9 @@ class GenerationRequest(Struct, frozen=True, kw_only=True):
     cache_prompt: bool = True
     priority: int = 0
     api_key_id: str = ""
+    promise: Promise = BEST_EFFORT
+    workflow: WorkflowCall | None = None
+    length_keys: tuple[str, ...] = ()
 
 
 class StepTimings(Struct, frozen=True, array_like=True):
