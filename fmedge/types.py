@@ -80,6 +80,22 @@ class WorkflowCall(Struct, frozen=True, kw_only=True):
     is_last: bool = False
 
 
+class WorkflowSettings(Struct, frozen=True, kw_only=True):
+    """What a workflow promises from an instance's first call to its last: [workflows.NAME].
+
+    e2e_s: the end-to-end promise in seconds; inf promises nothing (the workflow is learned and
+    reported only). target, on_miss and weight are those of Promise. idle_s: an instance without a
+    call in flight for so long is over.
+    """
+
+    name: str
+    e2e_s: float = inf
+    target: float = 0.9
+    on_miss: Literal["refuse", "best_effort"] = "best_effort"
+    weight: float = 1.0
+    idle_s: float = 300.0
+
+
 class GenerationRequest(Struct, frozen=True, kw_only=True):
     """One sequence to generate, tokenised and checked; what dispatch and the scheduler see.
 

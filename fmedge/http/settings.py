@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import Struct
+
+from fmedge.types import Promise, WorkflowSettings
 
 
 class ApiKey(Struct, frozen=True):
@@ -27,6 +31,10 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     max_connections: more are closed as they come.
     executor_threshold_bytes: longer bodies are decoded, rendered and tokenised off the loop.
     max_batch: most sequences (prompts times choices, or embedding inputs) of one request.
+    sla_classes: by name. A request that names no class has, of these, the first that is there:
+    class_of_tier[service_tier], class_of_key[API key id], class_of_model[served name, no alias],
+    default_class; "" is none (best effort).
+    workflows: by name; a call of any other is an error.
     """
 
     api_keys: tuple[ApiKey, ...] = ()
@@ -44,3 +52,9 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     body_timeout_s: float = 60.0
     keepalive_timeout_s: float = 75.0
     retry_after_s: float = 1.0
+    sla_classes: Mapping[str, Promise] = {}
+    class_of_key: Mapping[str, str] = {}
+    class_of_model: Mapping[str, str] = {}
+    class_of_tier: Mapping[str, str] = {}
+    default_class: str = ""
+    workflows: Mapping[str, WorkflowSettings] = {}
