@@ -103,24 +103,62 @@ def choose_victim(running: Iterable[Schedulable]) -> int | None:
     return None if victim is None else victim.handle
 
 
+def budget_tokens(
+    num_decoding: int,
+    num_prefilling: int,
+    prefill_s_per_token: float,
+    decode_s: float,
+    max_tokens: int,
+    decode_bound_s: float,
+    decode_slowdown: float,
+    prefill_bound_s: float,
+) -> int:
+    """Prefill tokens that a step may carry: `prefill_budget` in scalars.
+
+    The estimator's kernels compile this very function, so it keeps to numbers.
+    """
+    room = max_tokens - num_decoding
+    if num_decoding == 0:
+        tokens = room
+        if prefill_s_per_token > 0:
+            tokens = int(min(prefill_bound_s / prefill_s_per_token, float(room)))
+    else:
+        bound_s = max(decode_bound_s, decode_slowdown * decode_s)
+        bound_s *= max(1.0, num_prefilling / num_decoding)
+        bound_s = min(bound_s, max(prefill_bound_s, 2 * decode_s))
+        tokens = UNKNOWN_PREFILL_TOKENS
+        if prefill_s_per_token > 0:
+            tokens = int(min((bound_s - decode_s) / prefill_s_per_token, float(room)))
+    return max(0, min(room, max(tokens, MIN_PREFILL_TOKENS)))
+
+
+def chunk_tokens(pending: int, budget: int, room: int, is_first: bool) -> int:
+    """How many of a sequence's pending tokens the next step prefills; 0 none.
+
+    budget, room: prefill tokens, and tokens at all, that the step has left; only the first
+    sequence that prefills in a step may exceed the budget, by a rest within TAIL_FACTOR. Compiled
+    by the estimator's kernels, as `budget_tokens` is.
+    """
+    chunk = pending
+    if chunk > budget and (not is_first or chunk > budget * TAIL_FACTOR):
+        chunk = budget
+    return max(0, min(chunk, room))
+
+
 def prefill_budget(
     rates: StepRates, limits: StepLimits, *, num_decoding: int, num_prefilling: int
 ) -> int:
     """Prefill tokens that a step may carry (before `max_tokens` is shared with decoding)."""
-    room = limits.max_tokens - num_decoding
-    if num_decoding == 0:
-        bound_s = limits.prefill_bound_s
-        known = rates.prefill_s_per_token > 0
-        tokens = int(bound_s / rates.prefill_s_per_token) if known else room
-    else:
-        bound_s = max(limits.decode_bound_s, limits.decode_slowdown * rates.decode_s)
-        bound_s *= max(1.0, num_prefilling / num_decoding)
-        bound_s = min(bound_s, max(limits.prefill_bound_s, 2 * rates.decode_s))
-        if rates.prefill_s_per_token > 0:
-            tokens = int((bound_s - rates.decode_s) / rates.prefill_s_per_token)
-        else:
-            tokens = UNKNOWN_PREFILL_TOKENS
-    return max(0, min(room, max(tokens, MIN_PREFILL_TOKENS)))
+    return budget_tokens(
+        num_decoding,
+        num_prefilling,
+        rates.prefill_s_per_token,
+        rates.decode_s,
+        limits.max_tokens,
+        limits.decode_bound_s,
+        limits.decode_slowdown,
+        limits.prefill_bound_s,
+    )
 
 
 def min_copy_tokens(rates: StepRates, copy_bytes: int) -> int:
@@ -193,10 +231,7 @@ def plan_step(
     for sequence in ordered:
         if sequence.is_decoding:
             continue
-        chunk = sequence.num_pending
-        if chunk > budget and (prefill or chunk > budget * TAIL_FACTOR):
-            chunk = budget
-        chunk = min(chunk, room)
+        chunk = chunk_tokens(sequence.num_pending, budget, room, not prefill)
         if free is not None:
             chunk = min(chunk, free)
             free -= chunk
