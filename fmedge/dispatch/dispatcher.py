@@ -11,9 +11,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import deque
 from collections.abc import Iterable, Sequence
 
+from fmedge.dispatch.embedding import Embedding, embed_all
 from fmedge.dispatch.generation import Generation
 from fmedge.dispatch.observe import observe_finish, set_gauges
 from fmedge.dispatch.status import DispatcherStatus, ModelStatus, ReplicaLoad
@@ -42,7 +42,6 @@ from fmedge.sched.core import (
 from fmedge.types import EngineInfo, GenerationRequest
 
 TOKEN_BYTES = 4
-MAX_EMBEDS_IN_FLIGHT = 32
 
 log = logging.getLogger(__name__)
 
@@ -61,21 +60,6 @@ class _ReplicaEntry:
         self.preemptions = metrics.preemptions.labels(replica.model, replica.name)
 
 
-class _Embedding:
-    """One sequence to embed; a request like any other for the scheduler."""
-
-    __slots__ = ("future", "model", "replica", "request_id", "tokens")
-
-    def __init__(
-        self, request_id: int, model: str, tokens: bytes, future: asyncio.Future[Embedded]
-    ) -> None:
-        self.request_id = request_id
-        self.model = model
-        self.tokens = tokens
-        self.future = future
-        self.replica: Replica | None = None
-
-
 class Dispatcher:
     """Create it on the running event loop's thread; it is its replicas' ReplicaListener."""
 
@@ -86,7 +70,8 @@ class Dispatcher:
         self._core = SchedulerCore(settings)
         self._entries: dict[str, _ReplicaEntry] = {}
         self._generations: dict[int, Generation] = {}
-        self._embeddings: dict[int, _Embedding] = {}
+        self._embeddings: dict[int, Embedding] = {}
+        self._attempts: dict[int, Generation | Embedding] = {}  # by what its replica calls it
         self._next_id = 1
         self._is_draining = False
         self._changed = asyncio.Event()  # set whenever a request ends or a replica's state changes
@@ -143,9 +128,9 @@ class Dispatcher:
                 break
         message = "The server shut down before this request was finished."
         for request_id in [*self._generations, *self._embeddings]:
+            self._carry_out(self._core.on_cancel(time.monotonic(), request_id))
             error = UnavailableError(message, retry_after_s=5.0, code="draining")
             self._fail(request_id, error, "draining")
-            self._carry_out(self._core.on_cancel(time.monotonic(), request_id))
 
     async def close(self, deadline_s: float = 5.0) -> None:
         """End every replica; each politely until the deadline, then by force."""
@@ -211,20 +196,11 @@ class Dispatcher:
             num_tokens = _count_tokens(sequence)
             if ctx_size and num_tokens > ctx_size:
                 raise ContextLengthError(num_tokens, ctx_size)
-        results: list[tuple[bytes, int]] = []
-        in_flight: deque[_Embedding] = deque()
-        try:
-            # A window: one call with thousands of inputs must not fill the queue for all.
-            for sequence in tokens:
-                if len(in_flight) >= MAX_EMBEDS_IN_FLIGHT:
-                    results.append(await _first_result(in_flight))
-                in_flight.append(self._begin_embedding(model, sequence, priority))
-            while in_flight:
-                results.append(await _first_result(in_flight))
-        finally:
-            for embedding in in_flight:
-                self._cancel_embedding(embedding)
-        return results
+        return await embed_all(
+            tokens,
+            lambda sequence: self._begin_embedding(model, sequence, priority),
+            self._cancel_embedding,
+        )
 
     def status(self) -> DispatcherStatus:
         """What is served and how busy it is; cheap."""
@@ -274,40 +250,41 @@ class Dispatcher:
     def on_step(self, replica: Replica, step: Step) -> None:
         entry = self._entries[replica.name]
         entry.last_step = step
-        generations, watched = self._generations, self._core.watched
+        attempts, watched = self._attempts, self._core.watched
         num_tokens = 0
         for part in step.sequences:
-            generation = generations.get(part.request_id)
-            if generation is None or generation.replica is not replica:
-                continue  # cancelled, and the replica does not know yet
+            generation = attempts.get(part.request_id)
+            if not isinstance(generation, Generation):
+                continue  # cancelled or taken away, and the replica does not know yet
             num_tokens += len(part.tokens)
             self._take_tokens(generation, part)
-            if watched and part.request_id in watched:
-                self._carry_out(self._core.on_progress(part.request_id, len(part.tokens)))
+            if watched and generation.request_id in watched:
+                self._carry_out(self._core.on_progress(generation.request_id, len(part.tokens)))
         if num_tokens:
             entry.generated_tokens.inc(num_tokens)
         if step.num_preempted:
             entry.preemptions.inc(step.num_preempted)
 
     def on_embedded(self, replica: Replica, embedded: Embedded) -> None:
-        embedding = self._embeddings.get(embedded.request_id)
-        if embedding is None or embedding.replica is not replica:
+        embedding = self._attempts.get(embedded.request_id)
+        if not isinstance(embedding, Embedding):
             return
-        del self._embeddings[embedded.request_id]
-        if not embedding.future.done():
-            embedding.future.set_result(embedded)
+        del self._embeddings[embedding.request_id]
+        self._end_attempt(embedding)
+        embedding.succeed(embedded)
         self.metrics.requests.labels(embedding.model, "embedded").inc()
         self.metrics.prompt_tokens.labels(embedding.model).inc(embedded.num_tokens)
-        self._finished(embedded.request_id)
+        self._finished(embedding.request_id)
 
     def on_failed(self, replica: Replica, failed: Failed) -> None:
-        if self._core.replica_of(failed.request_id) != replica.name:
+        attempt = self._attempts.get(failed.request_id)
+        if attempt is None:
             return
         if failed.code == "invalid":
-            self._fail(failed.request_id, RequestError(failed.message), "invalid")
+            self._fail(attempt.request_id, RequestError(failed.message), "invalid")
         else:
-            self._fail(failed.request_id, GenerationFailedError(failed.message), "failed")
-        self._finished(failed.request_id)
+            self._fail(attempt.request_id, GenerationFailedError(failed.message), "failed")
+        self._finished(attempt.request_id)
 
     def on_lost(self, replica: Replica, reason: str, *, crashed: bool) -> None:
         self._entries[replica.name].last_step = None
@@ -334,7 +311,7 @@ class Dispatcher:
                 case Assign():
                     self._assign(effect.request_id, self._entries[effect.replica].replica)
                 case CancelOn():
-                    self._entries[effect.replica].replica.cancel((effect.request_id,))
+                    self._cancel_on(effect.request_id, self._entries[effect.replica].replica)
                 case Fail():
                     self._fail(effect.request_id, GenerationFailedError(effect.message), "crashed")
                 case Refuse():
@@ -348,16 +325,34 @@ class Dispatcher:
                 # Its last token had come before the replica was lost, its finish had not.
                 self._take_tokens(generation, SequenceTokens(request_id, (), "length"))
                 return
-            generation.replica = replica
+            self._begin_attempt(generation, replica)
             generation.assigned_s = time.monotonic()
             message = _submit_message(generation)
         else:
             embedding = self._embeddings[request_id]
-            embedding.replica = replica
-            message = Embed(request_id=request_id, tokens=embedding.tokens)
+            self._begin_attempt(embedding, replica)
+            message = Embed(request_id=embedding.attempt_id, tokens=embedding.tokens)
         # A replica that cannot take it is being lost: on_lost brings the request back.
         with contextlib.suppress(ReplicaLostError):
             replica.submit(message)
+
+    def _begin_attempt(self, request: Generation | Embedding, replica: Replica) -> None:
+        """Each attempt has an id of its own, so that what is still on its way from an earlier one,
+        perhaps on the same replica, is nobody's. The first has the request's."""
+        self._end_attempt(request)
+        request.attempt_id = self._take_id() if request.attempt_id else request.request_id
+        request.replica = replica.name
+        self._attempts[request.attempt_id] = request
+
+    def _end_attempt(self, request: Generation | Embedding) -> None:
+        self._attempts.pop(request.attempt_id, None)
+
+    def _cancel_on(self, request_id: int, replica: Replica) -> None:
+        request = self._generations.get(request_id) or self._embeddings.get(request_id)
+        if request is not None:
+            attempt_id = request.attempt_id
+            self._end_attempt(request)
+            replica.cancel((attempt_id,))
 
     def _arrive(self, arrival: Arrival) -> None:
         effects = self._core.on_arrival(time.monotonic(), arrival)
@@ -387,37 +382,39 @@ class Dispatcher:
             return
         generation.timings = part.timings
         generation.push(part)
-        del self._generations[part.request_id]
+        del self._generations[generation.request_id]
+        self._end_attempt(generation)
         observe_finish(self.metrics, generation, part.finish)
-        self._finished(part.request_id)
+        self._finished(generation.request_id)
 
     def _finished(self, request_id: int) -> None:
         self._carry_out(self._core.on_finish(time.monotonic(), request_id))
         self._changed.set()
 
     def _cancel(self, generation: Generation) -> None:
-        if self._generations.pop(generation.request_id, None) is None:
+        if generation.request_id not in self._generations:
             return
         generation.push(SequenceTokens(generation.request_id, (), "cancelled"))
         self.metrics.requests.labels(generation.request.model, "cancelled").inc()
         self._carry_out(self._core.on_cancel(time.monotonic(), generation.request_id))
+        del self._generations[generation.request_id]
         self._changed.set()
 
     def _fail(self, request_id: int, error: FmedgeError, outcome: str) -> None:
         generation = self._generations.pop(request_id, None)
         if generation is not None:
+            self._end_attempt(generation)
             self.metrics.requests.labels(generation.request.model, outcome).inc()
             generation.fail(error)
         embedding = self._embeddings.pop(request_id, None)
         if embedding is not None:
+            self._end_attempt(embedding)
             self.metrics.requests.labels(embedding.model, outcome).inc()
-            if not embedding.future.done():
-                embedding.future.set_exception(error)
+            embedding.fail(error)
         self._changed.set()
 
-    def _begin_embedding(self, model: str, tokens: bytes, priority: int) -> _Embedding:
-        future: asyncio.Future[Embedded] = asyncio.get_running_loop().create_future()
-        embedding = _Embedding(self._take_id(), model, tokens, future)
+    def _begin_embedding(self, model: str, tokens: bytes, priority: int) -> Embedding:
+        embedding = Embedding(self._take_id(), model, tokens)
         self._embeddings[embedding.request_id] = embedding
         try:
             self._arrive(
@@ -428,12 +425,11 @@ class Dispatcher:
             raise
         return embedding
 
-    def _cancel_embedding(self, embedding: _Embedding) -> None:
-        embedding.future.cancel()
-        if embedding.future.done() and not embedding.future.cancelled():
-            embedding.future.exception()  # another one's error is already on its way
-        if self._embeddings.pop(embedding.request_id, None) is not None:
+    def _cancel_embedding(self, embedding: Embedding) -> None:
+        embedding.abandon()
+        if embedding.request_id in self._embeddings:
             self._carry_out(self._core.on_cancel(time.monotonic(), embedding.request_id))
+            del self._embeddings[embedding.request_id]
             self._changed.set()
 
     def _take_id(self) -> int:
@@ -458,16 +454,10 @@ def _count_tokens(tokens: bytes) -> int:
     return len(tokens) // TOKEN_BYTES
 
 
-async def _first_result(in_flight: deque[_Embedding]) -> tuple[bytes, int]:
-    embedded = await in_flight[0].future
-    in_flight.popleft()
-    return embedded.vector, embedded.num_tokens
-
-
 def _submit_message(generation: Generation) -> Submit:
     request = generation.request
     return Submit(
-        request_id=generation.request_id,
+        request_id=generation.attempt_id,
         tokens=request.prompt + generation.emitted.tobytes(),
         num_prompt_tokens=len(request.prompt) // TOKEN_BYTES,
         max_tokens=generation.max_tokens,

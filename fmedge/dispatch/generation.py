@@ -15,7 +15,6 @@ from typing import NoReturn
 from msgspec import Struct
 
 from fmedge.errors import FmedgeError
-from fmedge.replica.interface import Replica
 from fmedge.replica.protocol import SequenceTokens
 from fmedge.types import FinishReason, GenerationRequest, StepTimings, TokenLogprobs
 
@@ -60,7 +59,8 @@ class Generation:
         self._is_over = False
         # Dispatch's own record of the request; times are time.monotonic().
         self.emitted = array("i")
-        self.replica: Replica | None = None
+        self.replica = ""
+        self.attempt_id = 0
         self.arrived_s = time.monotonic()
         self.assigned_s = 0.0
         self.first_token_s = 0.0
