@@ -73,6 +73,7 @@ class EngineLoop:
         self._fillers: list[int] = []
         self._has_masks = False
         self._is_decode_only = False  # all that is to be done is to decode
+        self._period_start_s = 0.0  # end of the last step, or when work appeared
         self.num_steps = 0
 
     # what the worker calls
@@ -80,7 +81,10 @@ class EngineLoop:
     def submit(self, submit: Submit) -> None:
         """Queue a sequence. What cannot run is answered by `Failed` at once."""
         self.cancel((submit.request_id,))
-        sequence = self._intake.take(submit, self._clock())
+        now_s = self._clock()
+        if not self._by_request:
+            self._period_start_s = now_s
+        sequence = self._intake.take(submit, now_s)
         if isinstance(sequence, Failed):
             self._emit(sequence)
             return
@@ -169,6 +173,7 @@ class EngineLoop:
             sequence.num_computed += 1
             out.append(self._accept(sequence, token, now_s))
         step_s = now_s - start_s
+        period_s, self._period_start_s = now_s - self._period_start_s, now_s
         self.num_steps += 1
         if self.num_steps & 15 == 0:
             self._rates = learn_rates(
@@ -178,6 +183,7 @@ class EngineLoop:
             Step(
                 sequences=tuple(out),
                 step_s=step_s,
+                period_s=period_s,
                 num_decode_seqs=len(rows),
                 num_kv_tokens=num_kv_tokens,
                 num_waiting=len(self._intake),
@@ -209,11 +215,14 @@ class EngineLoop:
             else:
                 self._fail(sequence, error)
         has_embedded = self._embeds.run_one(is_alone=not (self._decoding or self._prefilling))
+        if has_embedded:
+            self._period_start_s = self._clock()  # that time is no step's
         if not self._embeds.is_blocked:
             self._admit()
         if not self._decoding and not self._prefilling:
             if not has_embedded and self._intake.is_compiling:
                 self._intake.wait_compiled()
+                self._period_start_s = self._clock()
                 return True
             return has_embedded
         plan = self._plan()
@@ -299,11 +308,13 @@ class EngineLoop:
             tokens = list(engine.sample(rows, [s.sampler for s in sampled], masks))
         now_s = self._clock()
         placement.remove_fillers(fillers)
+        prefilled = []
         for seq_id, chunk in plan.prefill:
             sequence = placement.owner(seq_id)
             sequence.num_computed += chunk
             sequence.num_prefill_tokens += chunk
             placement.advance(sequence)
+            prefilled.append((sequence.request_id, sequence.num_computed))
         for seq_id in plan.decode:
             placement.owner(seq_id).num_computed += 1
         out = []
@@ -315,7 +326,8 @@ class EngineLoop:
         self._prepare_decode()
         self._is_decode_only = self._is_only_decoding()
         step_s = now_s - start_s
-        self._rates = learn_rates(
+        period_s, self._period_start_s = now_s - self._period_start_s, now_s
+        self._rates = rates = learn_rates(
             self._rates,
             num_prefill_tokens=num_prefill_tokens,
             num_decoding=len(plan.decode),
@@ -327,6 +339,7 @@ class EngineLoop:
             Step(
                 sequences=tuple(out),
                 step_s=step_s,
+                period_s=period_s,
                 num_prefill_tokens=num_prefill_tokens,
                 num_decode_seqs=len(plan.decode),
                 num_kv_tokens=num_kv_tokens,
@@ -335,6 +348,8 @@ class EngineLoop:
                 num_running=self.num_running,
                 kv_tokens_used=placement.kv_tokens_used,
                 num_preempted=num_preempted,
+                prefilled=tuple(prefilled),
+                rates=(rates.prefill_s_per_token, rates.decode_s),
             )
         )
         self._compute_masks()

@@ -7,6 +7,8 @@ sequence's new tokens of one engine step.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 from fmedge.types import (
@@ -70,11 +72,24 @@ class ClearCache(Struct, tag="clear_cache", array_like=True, frozen=True):
     cache_key: str | None = None
 
 
+class Measure(Struct, tag="measure", array_like=True, frozen=True):
+    """Time designed steps on an idle engine, for max_s seconds at most; answered by Measured.
+
+    points: (P, D, depth): steps of P prefill tokens and D decoding sequences whose KV holds `depth`
+    tokens each, the more telling ones first. number: which Measured answers it. Retained prefixes
+    are lost by it. Any message that arrives meanwhile ends it.
+    """
+
+    number: int
+    points: tuple[tuple[int, int, int], ...]
+    max_s: float
+
+
 class Shutdown(Struct, tag="shutdown", array_like=True, frozen=True):
     """Abort the step in flight, free the model, exit 0."""
 
 
-FrontMessage = Load | Submit | Embed | Cancel | ClearCache | Shutdown
+FrontMessage = Load | Submit | Embed | Cancel | ClearCache | Measure | Shutdown
 
 
 # worker -> front
@@ -112,9 +127,13 @@ class SequenceTokens(Struct, array_like=True, frozen=True):
 class Step(Struct, tag="step", array_like=True, frozen=True, kw_only=True):
     """One engine step, for the front to stream and the profiler to learn from.
 
-    step_s: wall time of decode and sample. num_prefill_tokens P, num_decode_seqs D,
+    step_s: wall time of decode and sample. period_s: wall time from the end of the step before, or
+    from when work appeared, to the end of this one: what a token waits for. num_prefill_tokens P, num_decode_seqs D,
     num_kv_tokens K read by decoding sequences, prefill_attention A = sum of
     chunk x (past + chunk/2): the regressors of the step-time model (docs/latency-model.md).
+    prefilled: (request id, tokens of it that have KV now) of the sequences whose prefill advanced.
+    rates: the step policy's own after this step (seconds a prefill token, seconds a decoding step),
+    (0, 0) with a step that only decodes.
     """
 
     sequences: tuple[SequenceTokens, ...]
@@ -127,6 +146,23 @@ class Step(Struct, tag="step", array_like=True, frozen=True, kw_only=True):
     num_running: int = 0
     kv_tokens_used: int = 0
     num_preempted: int = 0
+    period_s: float = 0.0
+    prefilled: tuple[tuple[int, int], ...] = ()
+    rates: tuple[float, float] = (0.0, 0.0)
+
+
+class Measured(Struct, tag="measured", array_like=True, frozen=True):
+    """What a Measure gave. samples: (period_s, P, D, K, A) of each timed step, as in `Step`.
+
+    ended: "complete"; "time" when max_s had passed; "interrupted" by a message; "busy" when the
+    engine had work, "unable" when the model only embeds, "failed" by an error, whose text is
+    `message`. The steps travel as Steps too, of requests whose ids are negative.
+    """
+
+    number: int
+    samples: tuple[tuple[float, int, int, int, float], ...] = ()
+    ended: Literal["complete", "time", "interrupted", "busy", "unable", "failed"] = "complete"
+    message: str = ""
 
 
 class Embedded(Struct, tag="embedded", array_like=True, frozen=True):
@@ -159,4 +195,6 @@ class Heartbeat(Struct, tag="heartbeat", array_like=True, frozen=True):
     rss_bytes: int
 
 
-WorkerMessage = LoadProgress | Loaded | LoadFailed | Step | Embedded | Failed | Log | Heartbeat
+WorkerMessage = (
+    LoadProgress | Loaded | LoadFailed | Step | Embedded | Failed | Measured | Log | Heartbeat
+)

@@ -453,3 +453,55 @@ def test_an_aborted_step_is_done_again() -> None:
     driver.run()
     for i in range(2):
         assert driver.tokens[i] == tokens_alone(prompts[i], 8, ctx_size=128)[0]
+
+
+def test_periods_tile_the_time_in_which_there_is_work() -> None:
+    """Also what happens between steps belongs to one of them; idling belongs to none."""
+    driver = Driver(FakeEngine(slots=2, ctx_size=256, batch_size=64))
+    engine = driver.engine
+    engine.now_s = 5.0
+    driver.submit(0, prompt(0, 100), 6)
+    between_s = 0.25
+    while driver.loop.run_step():
+        engine.now_s += between_s
+    busy_s = engine.now_s - between_s - 5.0  # nothing follows the last step
+    assert sum(step.period_s for step in driver.steps) == pytest.approx(busy_s)
+    assert driver.steps[0].period_s == pytest.approx(driver.steps[0].step_s)
+    assert driver.steps[1].period_s == pytest.approx(driver.steps[1].step_s + between_s)
+    engine.now_s += 60.0
+    driver.submit(1, prompt(1, 10), 2)
+    num_before = len(driver.steps)
+    driver.run(1)
+    assert driver.steps[num_before].period_s == pytest.approx(driver.steps[num_before].step_s)
+
+
+def test_an_embedding_is_in_no_steps_period() -> None:
+    driver = Driver()
+    engine = driver.engine
+    driver.submit(0, prompt(0, 10), 4)
+    driver.run(2)
+    driver.loop.embed(Embed(request_id=9, tokens=pack(prompt(1, 8))))
+
+    def embed(tokens: bytes, seq: int, plain: Any = engine.embed) -> bytes:
+        engine.now_s += 30.0
+        return plain(tokens, seq)
+
+    engine.embed = embed  # type: ignore[method-assign]
+    driver.run()
+    assert 9 in driver.embedded
+    assert all(step.period_s < 1.0 for step in driver.steps)
+
+
+def test_steps_tell_how_far_each_prefill_is_and_at_what_rates() -> None:
+    driver = Driver(limits=StepLimits(max_tokens=64))
+    driver.submit(0, prompt(0, 20), 30)
+    driver.run(2)
+    driver.submit(7, prompt(0, 10) + prompt(1, 90), 4)
+    driver.run()
+    ends = [pair for step in driver.steps for pair in step.prefilled if pair[0] == 7]
+    assert ends[-1] == (7, 100)
+    assert [pair[1] for pair in ends] == sorted({pair[1] for pair in ends})
+    chunks = sum(step.num_prefill_tokens for step in driver.steps)
+    assert chunks == 20 + 100 - driver.firsts[7].num_cached_tokens
+    assert all(step.rates[0] > 0 for step in driver.steps if step.num_prefill_tokens)
+    assert driver.steps[-1].rates == (0.0, 0.0)  # most steps only decode: they say nothing new
