@@ -3,19 +3,21 @@
 The rule: a step with P prefill tokens, D decoding sequences, K cached tokens read by decoding and
 A = sum over prefill chunks of chunk * (past + chunk / 2) takes
 
-    t = base + [P > 0] * prefill_base + p(P) + g(D) + f(P + D) + kv_s * K + attention_s * A
+    t = base + [P > 0] * prefill_base + p(P) + g(D) + f(P + D) + kv_s * K + a(P) * A
 
 seconds, where p, g and f are monotone, piecewise linear and 0 at 0. g bends where batching stops
 being free; p jumps where a step needs one more compute graph; f carries what prefill and decoding
-share when they go through the weights together, and is 0 where they do not. A step with P = D = 0
-takes no time; K counts only where D > 0, and A only where P > 0.
+share when they go through the weights together, and is 0 where they do not. a(P) is attention_s,
+or small_attention_s where P is less than attention_tile: kernels work on whole tiles of a prompt
+and row by row on what is less than a tile, so there alone more tokens can take less time. A step
+with P = D = 0 takes no time; K counts only where D > 0, and A only where P > 0.
 
 For the live corrections (live.py) the time is split in two: what the step would take without its
 prefill, and what prefill adds to that (all of it where nothing decodes):
 
     decode part  = [D > 0] * (base + g(D) + f(D) + kv_s * K)
     prefill part = [P > 0] * ([D = 0] * base + prefill_base + p(P) + f(P + D) - f(D)
-                              + attention_s * A)
+                              + a(P) * A)
     t = scale_decode * decode part + scale_prefill * prefill part
 
 K and A enter linearly: n steps between which only K grows evenly take n times the step at the mean
@@ -23,7 +25,8 @@ K, and likewise for A. So runs of equal steps have closed forms.
 
 `StepModel` is what people and files see, `packed()` the same as one float64 array of fixed size:
 
-    [0] base  [1] prefill_base  [2] kv_s  [3] attention_s  [4] 1 if f is not 0 else 0
+    [0] base  [1] prefill_base  [2] kv_s  [3] attention_s  [4] small_attention_s
+    [5] attention_tile  [6] 1 if f is not 0 else 0
     three curves (p, g, f) of 3 * NUM_KNOTS: knots, padded with inf; then (intercept, slope) pairs
     [SCALE_PREFILL] and [SCALE_DECODE], the last two
 """
@@ -39,7 +42,7 @@ from numpy.typing import NDArray
 
 NUM_KNOTS = 16
 _CURVE_SIZE = 3 * NUM_KNOTS
-PREFILL_CURVE = 5
+PREFILL_CURVE = 7
 DECODE_CURVE = PREFILL_CURVE + _CURVE_SIZE
 TOKENS_CURVE = DECODE_CURVE + _CURVE_SIZE
 SCALE_PREFILL = TOKENS_CURVE + _CURVE_SIZE
@@ -93,8 +96,9 @@ class StepModel(Struct, frozen=True, kw_only=True):
     """The coefficients of one replica's step time, in seconds. See the module's docstring.
 
     prefill: p, over prefill tokens. decode: g, over decoding sequences. tokens: f, over both.
-    kv_s: per cached token read by decoding. attention_s: per unit of A. ValueError if a
-    coefficient is negative or not finite.
+    kv_s: per cached token read by decoding. attention_s: per unit of A, in steps of at least
+    `attention_tile` prefill tokens; small_attention_s: in smaller ones. ValueError if a coefficient
+    is negative or not finite.
     """
 
     base_s: float
@@ -104,18 +108,23 @@ class StepModel(Struct, frozen=True, kw_only=True):
     tokens: Curve = Curve()
     kv_s: float = 0.0
     attention_s: float = 0.0
+    attention_tile: int = 0
+    small_attention_s: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("base_s", "prefill_base_s", "kv_s", "attention_s"):
+        for name in self.__struct_fields__:
             value = getattr(self, name)
+            if isinstance(value, Curve):
+                continue
             if not (isfinite(value) and value >= 0):
                 raise ValueError(f"a step model's {name} is 0 or more, not {value}")
 
     def packed(self) -> NDArray[np.float64]:
         """float64[PACKED_SIZE] for `step_time`, a new array, both corrections 1."""
         out = np.zeros(PACKED_SIZE)
-        out[0:4] = self.base_s, self.prefill_base_s, self.kv_s, self.attention_s
-        out[4] = 0.0 if self.tokens.is_zero else 1.0
+        out[0:3] = self.base_s, self.prefill_base_s, self.kv_s
+        out[3:6] = self.attention_s, self.small_attention_s, self.attention_tile
+        out[6] = 0.0 if self.tokens.is_zero else 1.0
         for start, curve in (
             (PREFILL_CURVE, self.prefill),
             (DECODE_CURVE, self.decode),
@@ -141,6 +150,8 @@ class StepModel(Struct, frozen=True, kw_only=True):
         """One step's time by the formula itself, uncorrected: for reports and as a check."""
         if num_prefill <= 0 and num_decoding <= 0:
             return 0.0
+        is_tiled = num_prefill >= self.attention_tile
+        rate = self.attention_s if is_tiled else self.small_attention_s
         return (
             self.base_s
             + (self.prefill_base_s if num_prefill > 0 else 0.0)
@@ -148,7 +159,7 @@ class StepModel(Struct, frozen=True, kw_only=True):
             + self.decode(num_decoding)
             + self.tokens(num_prefill + num_decoding)
             + (self.kv_s * num_kv if num_decoding > 0 else 0.0)
-            + (self.attention_s * attention if num_prefill > 0 else 0.0)
+            + (rate * attention if num_prefill > 0 else 0.0)
         )
 
 
@@ -184,10 +195,11 @@ def step_time(
         if num_prefill >= packed[PREFILL_CURVE + i + 1]:
             i += 1
         i = PREFILL_CURVE + NUM_KNOTS + 2 * i
-        prefill_s = packed[1] + packed[i] + packed[i + 1] * num_prefill + packed[3] * attention
+        rate = packed[3] if num_prefill >= packed[5] else packed[4]
+        prefill_s = packed[1] + packed[i] + packed[i + 1] * num_prefill + rate * attention
         if num_decoding <= 0:
             prefill_s += packed[0]
-    if packed[4] != 0.0:
+    if packed[6] != 0.0:
         alone_s = 0.0
         if num_decoding > 0:
             i = 8 if num_decoding >= packed[TOKENS_CURVE + 8] else 0
