@@ -18,12 +18,14 @@ from fmedge.config import (
     history_file,
     load_config,
     settings,
+    state_dir,
     unknown_variables,
 )
 from fmedge.config import load as config_module
 from fmedge.errors import ConfigError
 from fmedge.types import EngineSettings
 
+SECTIONS = ("server", "defaults", "client", "model", "replica", "sla", "workflows")
 EXAMPLE = Path(__file__).parent.parent / "packaging" / "fmedge.example.toml"
 
 
@@ -218,6 +220,27 @@ def test_unknown_variables_warn_with_the_nearest() -> None:
     assert "FMEDGE_PORT" in warning
 
 
+def test_state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert state_dir("", {"XDG_STATE_HOME": "/s"}) == Path("/s/fmedge")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert state_dir("", {}) == tmp_path / ".local" / "state" / "fmedge"
+    assert state_dir("", {"XDG_STATE_HOME": "relative"}) == state_dir("", {})
+    assert state_dir("~/x", {}) == tmp_path / "x"
+    text = "[server]\nstate_dir = 'learned'\n"
+    assert load(tmp_path, text).server.state_dir == str(tmp_path / "learned")
+    assert load(tmp_path, text, flags={"state_dir": "/y"}).server.state_dir == "/y"
+
+
+def test_state_dir_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(_: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    assert state_dir("", {}) is None
+    assert state_dir("~/x", {}) is None
+    assert not history_file({}).parent.is_dir()
+
+
 def test_history_file() -> None:
     assert history_file({"XDG_STATE_HOME": "/s"}) == Path("/s/fmedge/history")
     assert history_file({}).parts[-4:] == (".local", "state", "fmedge", "history")
@@ -231,6 +254,8 @@ def test_example_is_valid_and_shows_every_default() -> None:
     known = {s.key for s in settings("server", "defaults", "client")}
     assert known - sources == optional
     assert loaded.server == ServerConfig()
+    shown_here = {key.rpartition(".")[2] for key in loaded.sources if key.startswith("sla.")}
+    assert shown_here == {s.key for s in settings("sla")}
     defaults = {s.key: s.default for s in settings("defaults")}
     shown = {k.split(".")[1] for k in loaded.sources if k.startswith("defaults.")}
     engine = loaded.models[0].engine
@@ -244,7 +269,7 @@ def test_example_is_valid_and_shows_every_default() -> None:
 @given(st.dictionaries(st.text(max_size=12), st.text(max_size=12), max_size=3))
 def test_any_unknown_section_is_a_config_error(table: dict[str, str]) -> None:
     known = {s.key: s for s in settings("server", "defaults", "client")}
-    unknown = {k: v for k, v in table.items() if k not in ("server", "defaults", "client", "model")}
+    unknown = {k: v for k, v in table.items() if k not in SECTIONS}
     if not unknown:
         return
     layers = config_module._Layers()

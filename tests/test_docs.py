@@ -14,6 +14,8 @@ START, END = "<!-- settings -->\n", "<!-- /settings -->\n"
 TITLES = {
     "server": "`[server]`",
     "defaults": "`[defaults]`, and in each `[[model]]`",
+    "sla": "`[sla.NAME]`",
+    "workflows": "`[workflows.NAME]`",
     "client": "`[client]` (run, ps, bench)",
 }
 

@@ -3,24 +3,36 @@
 Nothing else in fmedge reads the environment.
 """
 
-from fmedge.config.load import history_file, load_config, unknown_variables
+from fmedge.config.cross import check_engine, check_replica, not_served
+from fmedge.config.load import load_config, unknown_variables
+from fmedge.config.places import history_file, state_dir
+from fmedge.config.promises import MAX_NAME_LENGTH, SlaConfig, WorkflowConfig
 from fmedge.config.settings import (
     ClientConfig,
     Config,
     ModelConfig,
+    ReplicaConfig,
     ServerConfig,
     Setting,
     settings,
 )
 
 __all__ = [
+    "MAX_NAME_LENGTH",
     "ClientConfig",
     "Config",
     "ModelConfig",
+    "ReplicaConfig",
     "ServerConfig",
     "Setting",
+    "SlaConfig",
+    "WorkflowConfig",
+    "check_engine",
+    "check_replica",
     "history_file",
     "load_config",
+    "not_served",
     "settings",
+    "state_dir",
     "unknown_variables",
 ]

@@ -1,5 +1,6 @@
 """The settings: each field and its default stands once, in a Struct (`ServerConfig`, `ClientConfig`
-here, `EngineSettings` in types.py); TOML keys, environment variables and flags derive from it."""
+here, those of promises.py, `EngineSettings` in types.py); TOML keys, environment variables and
+flags derive from it."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import Meta, Struct
 
+from fmedge.config.promises import SlaConfig, WorkflowConfig
+from fmedge.config.values import bare
 from fmedge.types import EngineSettings
 
 ENV_PREFIX = "FMEDGE_"
@@ -58,6 +61,24 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
     isolate_cache_by_key: Annotated[
         bool, Meta(description="never share cached prompts between API keys")
     ] = False
+    default_sla: Annotated[
+        str, Meta(description="class of requests that nothing else puts into one: an [sla.NAME]")
+    ] = ""
+    policy: Annotated[
+        Literal["fmedge", "round_robin", "least_outstanding", "power_of_two", "speed_weighted"],
+        Meta(description="how a replica is chosen; all but fmedge ignore promises and "
+             "are there to compare with"),
+    ] = "fmedge"  # fmt: skip
+    profile: Annotated[
+        Literal["auto", "prior"],
+        Meta(description="a replica's speed: auto is as stored, else measured when it has loaded; "
+             "prior is reckoned from the hardware's figures alone"),
+    ] = "auto"  # fmt: skip
+    state_dir: Annotated[
+        str,
+        Meta(description="folder for what is learned; empty is $XDG_STATE_HOME/fmedge",
+             extra=_PATH),
+    ] = ""  # fmt: skip
     drain_timeout_s: Annotated[
         Seconds, Meta(description="how long running requests may take to finish at shutdown")
     ] = 30.0
@@ -90,12 +111,36 @@ class ModelConfig(Struct, frozen=True, kw_only=True):
     engine: EngineSettings = EngineSettings(model_path="")
 
 
+class ReplicaConfig(Struct, frozen=True, kw_only=True):
+    """One replica of a served model that differs from the others: a [[replica]] block.
+
+    model: what requests call the model. file: its own quantisation, said as [[model]] says it; ""
+    is the model's file. name "": made from the model's. engine: the engine keys in which it
+    differs from its model. where: the place of the block, for messages.
+    """
+
+    where: str
+    model: str
+    name: str = ""
+    file: str = ""
+    engine: dict[str, Any] = {}
+
+    def engine_of(self, model: ModelConfig) -> EngineSettings:
+        """The model's settings with this replica's own on top."""
+        return msgspec.structs.replace(model.engine, **self.engine)
+
+
 class Config(Struct, frozen=True, kw_only=True):
-    """Everything. `sources` says where each setting that is not a default came from."""
+    """Everything. `sources` says where each setting that is not a default came from. is_narrowed:
+    flags or the environment choose the models, so what the file says of others does not count."""
 
     server: ServerConfig = ServerConfig()
     client: ClientConfig = ClientConfig()
     models: tuple[ModelConfig, ...] = ()
+    replicas: tuple[ReplicaConfig, ...] = ()
+    sla: dict[str, SlaConfig] = {}
+    workflows: dict[str, WorkflowConfig] = {}
+    is_narrowed: bool = False
     file: str = ""
     sources: dict[str, str] = {}
 
@@ -124,10 +169,19 @@ class Setting(Struct, frozen=True):
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The allowed words, or () where the value is free."""
+        """The allowed words (of a list's items), or () where the value is free."""
         kind = bare(self.type)
+        if get_origin(kind) is tuple:
+            kind = bare(get_args(kind)[0])
         return tuple(get_args(kind)) if get_origin(kind) is Literal else ()
 
+
+_STRUCTS: dict[str, type[Struct]] = {
+    "server": ServerConfig,
+    "client": ClientConfig,
+    "sla": SlaConfig,
+    "workflows": WorkflowConfig,
+}
 
 # Those of ModelConfig's own fields that [defaults] may hold, and flags set for every model.
 MODEL_KEYS = ("replicas", "chat_template_file")
@@ -167,11 +221,6 @@ _ENGINE_KEYS: dict[str, tuple[Any, str]] = {
 }
 
 
-def bare(annotation: Any) -> Any:
-    """The type without its Annotated."""
-    return annotation.__origin__ if get_origin(annotation) is Annotated else annotation
-
-
 def _of_struct(section: str, struct: type[Struct]) -> list[Setting]:
     settings = []
     for field in msgspec.structs.fields(struct):
@@ -197,11 +246,9 @@ def _of_engine() -> list[Setting]:
 
 
 def settings(*sections: str) -> list[Setting]:
-    """Every setting of the named sections ("server", "defaults", "client"), in order."""
+    """Every setting of the named sections ("server", "defaults", "client"; "sla" and "workflows"
+    are those of one class or workflow), in order."""
     made: list[Setting] = []
     for section in sections:
-        if section == "defaults":
-            made += _of_engine()
-        else:
-            made += _of_struct(section, ServerConfig if section == "server" else ClientConfig)
+        made += _of_engine() if section == "defaults" else _of_struct(section, _STRUCTS[section])
     return made

@@ -1,0 +1,91 @@
+"""One value of a file, variable or flag as its setting's type; else a ConfigError that says where
+it stands, what was expected and what was there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
+
+import msgspec
+
+from fmedge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fmedge.config.settings import Setting
+
+
+def bare(annotation: Any) -> Any:
+    """The type without its Annotated."""
+    return annotation.__origin__ if get_origin(annotation) is Annotated else annotation
+
+
+def parse(setting: Setting, value: Any, where: str) -> Any:
+    """A flag's or variable's text as the setting's type; text lists are separated by commas."""
+    if not isinstance(value, str):
+        return check(setting, value, where)
+    kind, text = bare(setting.type), value.strip()
+    if kind is str or setting.choices:
+        return check(setting, text, where)
+    if setting.key == "tensor_overrides":
+        pairs = [part.rpartition("=") for part in text.split(",") if part]
+        if any(not sep or not left or not right for left, sep, right in pairs):
+            raise ConfigError(f"{where}: expected REGEX=BUFFER_TYPE[,...], got {text!r}")
+        return tuple((left, right) for left, _, right in pairs)
+    if kind not in (int, float, bool):
+        if text == "none" and type(None) in get_args(kind):
+            return ()
+        return check(setting, [part.strip() for part in text.split(",") if part.strip()], where,
+                     strict=False)  # fmt: skip
+    if setting.env == "FMEDGE_PORT" and text.startswith("tcp://"):
+        raise ConfigError(
+            f"{where}={text}: not a port. Kubernetes sets this for a service named fmedge: turn "
+            "enableServiceLinks off, or name the service otherwise"
+        )
+    return check(setting, text, where, strict=False)
+
+
+def check(setting: Setting, value: Any, where: str, *, strict: bool = True) -> Any:
+    """A value of the right type already, or (not strict) its text."""
+    if setting.choices:
+        words = value if isinstance(value, list) else [value]
+        for word in words:
+            if isinstance(word, str) and word not in setting.choices:
+                allowed = ", ".join(c or '""' for c in setting.choices)
+                raise ConfigError(
+                    f"{where}: {word!r} is not one of {allowed}{nearest(word, setting.choices)}"
+                )
+    if setting.key == "tensor_overrides" and isinstance(value, dict):
+        value = list(value.items())
+    return convert(value, setting.type, where, strict=strict)
+
+
+def convert(value: Any, kind: Any, where: str, *, strict: bool = True) -> Any:
+    """`value` as the annotated type `kind`."""
+    try:
+        return msgspec.convert(value, kind, strict=strict)
+    except msgspec.ValidationError as error:
+        reason = str(error).partition(" - at ")[0].replace("`", "").replace(" | null", "")
+        if not strict:  # text was given, as it must be: what counts is what it should read as
+            reason = reason.partition(", got ")[0]
+        reason = reason[:1].lower() + reason[1:]
+        shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "..."
+        raise ConfigError(f"{where}: {reason} (got {shown})") from error
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """`; did you mean ...?`, or "" where nothing is near."""
+    import difflib
+
+    close = difflib.get_close_matches(word, [w for w in words if w], n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def unknown(where: str, key: str, allowed: list[str], known: Mapping[str, Setting]) -> ConfigError:
+    """Of a key that does not stand in `allowed`; `known` tells of another section's."""
+    hint = nearest(key, allowed)
+    home = known.get(key)
+    if home is not None:
+        hint = f"; it belongs to [{home.section}]"
+    elif not hint:
+        hint = f"; known are {', '.join(allowed)}"
+    return ConfigError(f"{where}: unknown key {key!r}{hint}")
