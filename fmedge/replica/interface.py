@@ -6,11 +6,12 @@ so once, and whoever holds the requests takes them elsewhere.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 from msgspec import Struct
 
-from fmedge.replica.protocol import Embed, Embedded, Failed, Step, Submit
+from fmedge.replica.protocol import Embed, Embedded, Failed, Measured, Step, Submit
 from fmedge.types import EngineInfo
 
 ReplicaState = Literal["stopped", "loading", "ready", "restarting", "failed", "closing", "closed"]
@@ -79,6 +80,20 @@ class Replica(Protocol):
 
     def clear_cache(self, cache_key: str | None) -> None:
         """Forget retained prefixes, of one cache key or all."""
+        ...
+
+    async def measure(
+        self,
+        points: tuple[tuple[int, int, int], ...],
+        max_s: float,
+        on_step: Callable[[Step], None] | None = None,
+    ) -> Measured:
+        """Time designed steps (see `protocol.Measure`) while there is nothing else to do; requests
+        end it. Retained prefixes are lost. `on_step` gets each designed step as it is done.
+
+        Raises ReplicaLostError, and UnavailableError (code "busy") when one is measured already or
+        the replica has work.
+        """
         ...
 
     async def close(self, deadline_s: float = 5.0) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import random
+from collections.abc import Callable
 
 from msgspec import Struct
 
@@ -20,6 +21,7 @@ from fmedge.errors import (
     ModelLoadError,
     OutOfMemoryError,
     ReplicaLostError,
+    UnavailableError,
 )
 from fmedge.replica.interface import ReplicaListener, ReplicaState, ReplicaStatus
 from fmedge.replica.process import WatchSettings, WorkerProcess
@@ -33,6 +35,8 @@ from fmedge.replica.protocol import (
     Loaded,
     LoadFailed,
     LoadProgress,
+    Measure,
+    Measured,
     Shutdown,
     Step,
     Submit,
@@ -92,6 +96,7 @@ class LocalReplica:
         self._ready_since_s = 0.0
         self._num_restarts = 0
         self._error = ""
+        self._measurement: _Measurement | None = None
 
     def status(self) -> ReplicaStatus:
         worker = self._worker
@@ -126,6 +131,28 @@ class LocalReplica:
     def clear_cache(self, cache_key: str | None) -> None:
         self._tell(ClearCache(cache_key))
 
+    async def measure(
+        self,
+        points: tuple[tuple[int, int, int], ...],
+        max_s: float,
+        on_step: Callable[[Step], None] | None = None,
+    ) -> Measured:
+        if self._measurement is not None:
+            raise _busy(f"Replica {self.name} is being measured already.")
+        if self._state != "ready" or self._worker is None:
+            raise ReplicaLostError(f"Replica {self.name} is {self._state}.")
+        measurement = _Measurement(on_step)
+        self._worker.send(Measure(points, max_s))
+        self._measurement = measurement
+        try:
+            measured = await measurement.done  # a worker that hangs is killed, which ends it too
+        except asyncio.CancelledError:
+            self._tell(Cancel(()))  # any message ends it; until Measured its steps still come
+            raise
+        if measured.ended == "busy":
+            raise _busy(f"Replica {self.name} has work; measure it when it is idle.")
+        return measured
+
     async def close(self, deadline_s: float = 5.0) -> None:
         supervisor = self._supervisor
         if supervisor is None:
@@ -158,6 +185,17 @@ class LocalReplica:
             case "memory":
                 return OutOfMemoryError(self._error)
         return ModelLoadError(self._error)
+
+    def _end_measurement(self, measured: Measured | None) -> None:
+        """Measured, or None when the worker is gone."""
+        measurement, self._measurement = self._measurement, None
+        if measurement is None or measurement.done.done():
+            return
+        if measured is None:
+            lost = ReplicaLostError(f"Replica {self.name} was lost while it was measured.")
+            measurement.done.set_exception(lost)
+        else:
+            measurement.done.set_result(measured)
 
     def _tell(self, message: Cancel | ClearCache) -> None:
         if self._state == "ready" and self._worker is not None:
@@ -225,6 +263,7 @@ class LocalReplica:
         except ReplicaLostError:
             pass  # it died at once; `ended` knows of what
         reason = await worker.disconnected()
+        self._end_measurement(None)
         was_ready, self._is_announced = self._is_announced, False
         if not self._closing.is_set():
             self._state = "restarting"
@@ -241,11 +280,14 @@ class LocalReplica:
     ) -> None:
         # Most frequent first: one Step for each engine step.
         if isinstance(message, Step):
-            listener.on_step(self, message)
+            if self._measurement is None or not self._measurement.takes(message):
+                listener.on_step(self, message)
         elif isinstance(message, Embedded):
             listener.on_embedded(self, message)
         elif isinstance(message, Failed):
             listener.on_failed(self, message)
+        elif isinstance(message, Measured):
+            self._end_measurement(message)
         elif isinstance(message, LoadProgress):
             self._load_fraction = message.fraction
         elif isinstance(message, LoadFailed):
@@ -258,3 +300,24 @@ class LocalReplica:
             if not self._closing.is_set():
                 self._state, self._is_announced = "ready", True
                 listener.on_ready(self, message.info)
+
+
+class _Measurement:
+    """A Measure that its worker has not answered yet."""
+
+    def __init__(self, on_step: Callable[[Step], None] | None) -> None:
+        self.done: asyncio.Future[Measured] = asyncio.get_running_loop().create_future()
+        self._on_step = on_step
+
+    def takes(self, step: Step) -> bool:
+        """Whether this is one of its steps, and not one of a request's."""
+        ids = [part.request_id for part in step.sequences] + [pair[0] for pair in step.prefilled]
+        if not ids or ids[0] >= 0:
+            return False
+        if self._on_step is not None and not self.done.done():
+            self._on_step(step)
+        return True
+
+
+def _busy(message: str) -> UnavailableError:
+    return UnavailableError(message, retry_after_s=5.0, code="busy")

@@ -129,6 +129,11 @@ class EngineLoop:
         self._intake.close()
 
     @property
+    def is_idle(self) -> bool:
+        """True when it has no request of any kind."""
+        return not (self._by_request or self._embeds)
+
+    @property
     def num_waiting(self) -> int:
         return len(self._intake)
 

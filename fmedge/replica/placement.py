@@ -139,6 +139,12 @@ class Placement:
         for seq_id in self._cache.finished_ids(cache_key):
             self._empty(seq_id)
 
+    def num_reusable(self, cache_key: str, tokens: bytes) -> int:
+        """Of a prompt's tokens (packed int32), those whose KV a sequence would find here."""
+        limit = len(tokens) // 4 - 1
+        is_exact = self._info.is_recurrent
+        return self._cache.match(cache_key, tokens, limit=limit, is_exact=is_exact).num_tokens
+
     def borrow_id(self) -> int | None:
         """An idle id, emptied, for work that leaves it empty; None if all are live."""
         seq_id = self._idle_id()

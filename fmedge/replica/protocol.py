@@ -76,11 +76,10 @@ class Measure(Struct, tag="measure", array_like=True, frozen=True):
     """Time designed steps on an idle engine, for max_s seconds at most; answered by Measured.
 
     points: (P, D, depth): steps of P prefill tokens and D decoding sequences whose KV holds `depth`
-    tokens each, the more telling ones first. number: which Measured answers it. Retained prefixes
-    are lost by it. Any message that arrives meanwhile ends it.
+    tokens each, the more telling ones first. Retained prefixes are lost by it. Any message that
+    arrives meanwhile ends it.
     """
 
-    number: int
     points: tuple[tuple[int, int, int], ...]
     max_s: float
 
@@ -128,8 +127,8 @@ class Step(Struct, tag="step", array_like=True, frozen=True, kw_only=True):
     """One engine step, for the front to stream and the profiler to learn from.
 
     step_s: wall time of decode and sample. period_s: wall time from the end of the step before, or
-    from when work appeared, to the end of this one: what a token waits for. num_prefill_tokens P, num_decode_seqs D,
-    num_kv_tokens K read by decoding sequences, prefill_attention A = sum of
+    from when work appeared, to the end of this one: what a token waits for. num_prefill_tokens P,
+    num_decode_seqs D, num_kv_tokens K read by decoding sequences, prefill_attention A = sum of
     chunk x (past + chunk/2): the regressors of the step-time model (docs/latency-model.md).
     prefilled: (request id, tokens of it that have KV now) of the sequences whose prefill advanced.
     rates: the step policy's own after this step (seconds a prefill token, seconds a decoding step),
@@ -159,7 +158,6 @@ class Measured(Struct, tag="measured", array_like=True, frozen=True):
     `message`. The steps travel as Steps too, of requests whose ids are negative.
     """
 
-    number: int
     samples: tuple[tuple[float, int, int, int, float], ...] = ()
     ended: Literal["complete", "time", "interrupted", "busy", "unable", "failed"] = "complete"
     message: str = ""

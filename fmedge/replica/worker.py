@@ -41,6 +41,8 @@ from fmedge.replica.protocol import (
     LoadFailed,
     LoadProgress,
     Log,
+    Measure,
+    Measured,
     Shutdown,
     Step,
     Submit,
@@ -186,34 +188,53 @@ class Worker:
         loop = EngineLoop(engine, outbox.send)
         self._channel.send(Loaded(engine.info))
         try:
-            self._run_steps(loop)
+            self._run_steps(loop, engine)
         finally:
             outbox.flush()
             loop.close()
 
-    def _run_steps(self, loop: EngineLoop) -> None:
-        inbox, has_work, outbox = self._inbox, self._has_work, self._outbox
+    def _run_steps(self, loop: EngineLoop, engine: Any) -> None:
+        inbox, has_work = self._inbox, self._has_work
         while not self._is_stopping:
             has_work.clear()
             while inbox:
-                self._handle(loop, inbox.popleft())
-            if not loop.is_decode_only:
-                outbox.flush()  # the step may be a long one
-            self._step_started_s = time.monotonic()
+                self._handle(loop, engine, inbox.popleft())
             try:
-                worked = loop.run_step()
+                worked = self._run_step(loop)
             except StepAbortedError:
                 if not self._is_stopping:
                     raise
                 return
-            finally:
-                self._step_started_s = 0.0
-            if worked:
-                self._num_steps += 1
-            else:
+            if not worked:
                 has_work.wait()
 
-    def _handle(self, loop: EngineLoop, message: FrontMessage) -> None:
+    def _run_step(self, loop: EngineLoop) -> bool:
+        """Run one step of a loop, watched; False if there was nothing to do."""
+        if not loop.is_decode_only:
+            self._outbox.flush()  # the step may be a long one
+        self._step_started_s = time.monotonic()
+        try:
+            worked = loop.run_step()
+        finally:
+            self._step_started_s = 0.0
+        self._num_steps += worked
+        return worked
+
+    def _measure(self, loop: EngineLoop, engine: Any, request: Measure) -> Measured:
+        from fmedge.replica.measure import measure
+
+        if not loop.is_idle:
+            return Measured(ended="busy", message="The replica has work.")
+        loop.clear_cache()
+        return measure(
+            request,
+            engine,
+            self._outbox.send,
+            run_step=self._run_step,
+            is_interrupted=lambda: self._is_stopping or bool(self._inbox),
+        )
+
+    def _handle(self, loop: EngineLoop, engine: Any, message: FrontMessage) -> None:
         match message:
             case Submit():
                 loop.submit(message)
@@ -223,6 +244,8 @@ class Worker:
                 loop.embed(message)
             case ClearCache():
                 loop.clear_cache(message.cache_key)
+            case Measure():
+                self._outbox.send(self._measure(loop, engine, message))
             case Load():
                 log.error("a second Load message was ignored")
             case Shutdown():
