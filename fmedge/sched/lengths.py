@@ -184,7 +184,7 @@ class LengthPredictor:
         *,
         max_keys: int = 4096,
         memory: float = 1000.0,
-        shrinkage: float = 4.0,
+        shrinkage: float = 8.0,
         prior_median_tokens: float = 150.0,
         prior_tail_index: float = 1.2,
     ) -> None:
