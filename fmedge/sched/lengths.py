@@ -174,7 +174,7 @@ _MAX_UNIT = 1e12
 class LengthPredictor:
     """Learns lengths by key. Keys come from the most particular to the coarsest.
 
-    max_keys: most keys kept, least recently observed go first. memory: a request's weight halves
+    max_keys: most keys kept, least recently observed go first. memory: X
     after about 0.7 x memory further ones of its key. shrinkage: how many requests of its own, in
     a bin, make a key count as much as the coarser one.
     """
@@ -183,7 +183,7 @@ class LengthPredictor:
         self,
         *,
         max_keys: int = 4096,
-        memory: float = 1000.0,
+        memory: float = 400.0,
         shrinkage: float = 8.0,
         prior_median_tokens: float = 150.0,
         prior_tail_index: float = 1.2,
