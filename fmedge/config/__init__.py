@@ -16,6 +16,7 @@ from fmedge.config.settings import (
     Setting,
     settings,
 )
+from fmedge.config.values import nearest
 
 __all__ = [
     "MAX_NAME_LENGTH",
@@ -31,6 +32,7 @@ __all__ = [
     "check_replica",
     "history_file",
     "load_config",
+    "nearest",
     "not_served",
     "settings",
     "state_dir",

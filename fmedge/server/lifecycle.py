@@ -21,16 +21,18 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fmedge.config import Config, ServerConfig, unknown_variables
+from fmedge.config import Config, state_dir, unknown_variables
 from fmedge.errors import FmedgeError, UnavailableError
 from fmedge.server import access, listener, logs
 from fmedge.server.plan import ModelPlan, plan_models, serve_model
+from fmedge.server.promises import http_settings
+from fmedge.server.state import StateStore
 
 if TYPE_CHECKING:
     from aiohttp import web
 
     from fmedge.dispatch import Dispatcher
-    from fmedge.http.settings import ApiKey
+    from fmedge.http.settings import HttpSettings
     from fmedge.models.served import ServedModel
 
 LOAD_TIMEOUT_S = 3600.0
@@ -57,17 +59,29 @@ def run(config: Config, *, lifeline_fd: int | None = None) -> int:
     tls = access.tls_context(config.server)
     sockets = listener.listen(config.server)
     try:
-        plans = plan_models(config.models)
+        plans = plan_models(config.models, config.replicas, is_narrowed=config.is_narrowed)
+        settings = http_settings(config, keys, plans)
         _raise_file_limit()
+        # A server that lives for one command uses what was learned, and leaves it as it is.
+        state = StateStore(state_dir(config.server.state_dir), is_writer=lifeline_fd is None)
         import uvloop
 
-        server = _Server(config.server, plans, keys, tls, sockets, lifeline_fd)
-        return uvloop.run(server.serve())
+        server = _Server(config, plans, settings, state, tls, sockets, lifeline_fd)
+        with contextlib.closing(state):
+            return uvloop.run(server.serve())
     finally:
         listener.close(sockets, config.server)
         if lifeline_fd is not None and config.server.unix_socket:
             with contextlib.suppress(OSError):  # whoever made the folder may not live to remove it
                 Path(config.server.unix_socket).parent.rmdir()
+
+
+def build_dispatcher(config: Config) -> Dispatcher:
+    """The one place where the configuration reaches the scheduler. Call it on the event loop."""
+    from fmedge.dispatch import Dispatcher
+    from fmedge.sched.core import CoreSettings
+
+    return Dispatcher(CoreSettings(max_waiting=config.server.max_queued_requests))
 
 
 def _raise_file_limit() -> None:
@@ -83,16 +97,18 @@ class _Server:
 
     def __init__(
         self,
-        config: ServerConfig,
+        config: Config,
         plans: list[ModelPlan],
-        keys: tuple[ApiKey, ...],
+        settings: HttpSettings,
+        state: StateStore,
         tls: ssl.SSLContext | None,
         sockets: list[socket.socket],
         lifeline_fd: int | None,
     ) -> None:
         self._config = config
         self._plans = plans
-        self._keys = keys
+        self._settings = settings
+        self._state = state
         self._tls = tls
         self._sockets = sockets
         self._lifeline = None if lifeline_fd is None else socket.socket(fileno=lifeline_fd)
@@ -103,6 +119,7 @@ class _Server:
 
     async def serve(self) -> int:
         self._watch_for_stop()
+        self._state.open()
         dispatcher = self._start_workers()
         runner: web.AppRunner | None = None
         try:
@@ -129,15 +146,12 @@ class _Server:
     # --- start ---
 
     def _start_workers(self) -> Dispatcher:
-        from fmedge.dispatch import Dispatcher
         from fmedge.replica.local import LocalReplica
-        from fmedge.sched.core import CoreSettings
 
-        dispatcher = Dispatcher(CoreSettings(max_waiting=self._config.max_queued_requests))
+        dispatcher = build_dispatcher(self._config)
         for plan in self._plans:
-            for number in range(plan.num_replicas):
-                name = f"{plan.name}/{number}"
-                dispatcher.add_replica(LocalReplica(name, plan.name, plan.engine))
+            for replica in plan.replicas:
+                dispatcher.add_replica(LocalReplica(replica.name, plan.name, replica.engine))
         return dispatcher
 
     async def _show_loading(self, dispatcher: Dispatcher) -> web.AppRunner:
@@ -168,25 +182,17 @@ class _Server:
 
     async def _start_http(self, dispatcher: Dispatcher) -> web.AppRunner:
         from fmedge.http.app import build_app, build_runner
-        from fmedge.http.settings import HttpSettings
         from fmedge.server import admin
 
-        infos = {
-            model.name: next(r.status.info for r in model.replicas if r.status.info is not None)
+        loaded = {
+            load.status.name: load.status.info
             for model in dispatcher.status().models
+            for load in model.replicas
+            if load.status.info is not None
         }
         for plan in self._plans:  # in a thread, because a large vocabulary takes its time
-            self._models[plan.name] = await asyncio.to_thread(serve_model, plan, infos[plan.name])
-        settings = HttpSettings(
-            api_keys=self._keys,
-            isolate_cache_by_key=self._config.isolate_cache_by_key,
-            cors_origins=self._config.cors_origins,
-            max_body_bytes=self._config.max_body_mib << 20,
-            max_concurrent_requests=self._config.max_concurrent_requests,
-            max_connections=self._config.max_connections,
-            keepalive_timeout_s=self._config.keepalive_timeout_s,
-        )
-        app = build_app(dispatcher, self._models, settings)
+            self._models[plan.name] = await asyncio.to_thread(serve_model, plan, loaded)
+        app = build_app(dispatcher, self._models, self._settings)
         admin.add_routes(app, dispatcher.status, self._plans)
         runner = await self._listen_with(build_runner(app))
         # What lives now lives until the end: the collector need not look at it again.
@@ -210,7 +216,7 @@ class _Server:
             plan.name + (f" ({', '.join(plan.aliases)})" if plan.aliases else "")
             for plan in self._plans
         )
-        url = listener.url(self._sockets, self._config)
+        url = listener.url(self._sockets, self._config.server)
         sys.stderr.write(f"fmedge: ready at {url} with {names}\n")
         sys.stderr.flush()
         if self._lifeline is not None:
@@ -235,7 +241,7 @@ class _Server:
         if number == signal.SIGINT:
             self._exit_code = EXIT_INTERRUPTED
         log.info("%s: finishing what runs, for %g s at most; a second signal stops at once",
-                 number.name, self._config.drain_timeout_s)  # fmt: skip
+                 number.name, self._config.server.drain_timeout_s)  # fmt: skip
         self._stop.set()
 
     def _on_lifeline(self) -> None:
@@ -248,7 +254,7 @@ class _Server:
         self._hurry.set()
 
     async def _drain(self, dispatcher: Dispatcher) -> None:
-        drained = asyncio.create_task(dispatcher.drain(self._config.drain_timeout_s))
+        drained = asyncio.create_task(dispatcher.drain(self._config.server.drain_timeout_s))
         hurried = asyncio.create_task(self._hurry.wait())
         await asyncio.wait((drained, hurried), return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()

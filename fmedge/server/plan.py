@@ -1,25 +1,35 @@
-"""What is to be served, found out before anything is loaded: names, files, sound headers."""
+"""What is to be served, found out before anything is loaded: names, files, sound headers, and that
+replicas of one model hold the same one."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 
-from fmedge.config import ModelConfig
-from fmedge.errors import ConfigError
+from fmedge.config import ModelConfig, ReplicaConfig, check_replica, not_served
+from fmedge.errors import ConfigError, ModelFileError, ModelNotFoundError
 from fmedge.types import EngineInfo, EngineSettings
 
 if TYPE_CHECKING:
     from fmedge.models.metadata import ModelMetadata
-    from fmedge.models.registry import Registry
+    from fmedge.models.registry import ModelSource, Registry
     from fmedge.models.served import ServedModel
+    from fmedge.types import GgufHeader
 
 log = logging.getLogger(__name__)
+
+
+class ReplicaPlan(Struct, frozen=True, kw_only=True):
+    """One worker to start: `engine.model_path` is its own (first) file, described by `metadata`."""
+
+    name: str
+    engine: EngineSettings
+    metadata: ModelMetadata
 
 
 class ModelPlan(Struct, frozen=True, kw_only=True):
@@ -27,47 +37,131 @@ class ModelPlan(Struct, frozen=True, kw_only=True):
 
     name: str
     aliases: tuple[str, ...]
-    num_replicas: int
     engine: EngineSettings
     metadata: ModelMetadata
     chat_template: str | None
+    replicas: tuple[ReplicaPlan, ...]
 
 
-def plan_models(models: Sequence[ModelConfig]) -> list[ModelPlan]:
-    """Raises ModelNotFoundError, ModelFileError or ConfigError, naming the model."""
+def plan_models(
+    models: Sequence[ModelConfig],
+    replicas: Sequence[ReplicaConfig] = (),
+    *,
+    is_narrowed: bool = False,
+) -> list[ModelPlan]:
+    """The models with their replicas: those of [[replica]] blocks, else `replicas` equal ones.
+
+    is_narrowed: blocks of models that are not served are passed over. Raises ModelNotFoundError,
+    ModelFileError or ConfigError, naming the model or the block.
+    """
     from fmedge.models.registry import Registry
 
     registry = Registry()
-    plans = [_plan(model, registry) for model in models]
-    owners: dict[str, str] = {}
-    for plan in plans:
-        for name in dict.fromkeys((plan.name, *plan.aliases)):
-            if name in owners:
-                raise ConfigError(
-                    f"two models are called {name!r} ({owners[name]} and "
-                    f"{plan.engine.model_path}): give one a name of its own in a [[model]] block"
-                )
-            owners[name] = plan.engine.model_path
+    sources = [registry.resolve(model.model) for model in models]
+    names = [model.name or source.name for model, source in zip(models, sources, strict=True)]
+    _check_names(models, sources, names)
+    owned: list[list[ReplicaConfig]] = [[] for _ in models]
+    for replica in replicas:
+        index = _model_of(replica, models, names)
+        if index is not None:
+            owned[index].append(replica)
+        elif not is_narrowed:
+            raise ConfigError(f"{replica.where}: model: {not_served(replica.model, names)}")
+    plans = [_plan(*parts, registry) for parts in zip(models, sources, names, owned, strict=True)]
+    taken: set[str] = set()
+    for name in (replica.name for plan in plans for replica in plan.replicas):
+        if name in taken:
+            raise ConfigError(f"two replicas are called {name!r}: give one of them another name")
+        taken.add(name)
     return plans
 
 
-def _plan(model: ModelConfig, registry: Registry) -> ModelPlan:
+def _check_names(
+    models: Sequence[ModelConfig], sources: Sequence[ModelSource], names: Sequence[str]
+) -> None:
+    owners: dict[str, str] = {}
+    for model, source, own in zip(models, sources, names, strict=True):
+        for name in dict.fromkeys((own, *model.aliases)):
+            if name in owners:
+                raise ConfigError(
+                    f"two models are called {name!r} ({owners[name]} and {source.path}): give one "
+                    "a name of its own in a [[model]] block"
+                )
+            owners[name] = source.path
+
+
+def _model_of(
+    replica: ReplicaConfig, models: Sequence[ModelConfig], names: Sequence[str]
+) -> int | None:
+    """Its place in `models`; a name or alias comes before what a model's file is called."""
+    for index, model in enumerate(models):
+        if replica.model in (names[index], *model.aliases):
+            return index
+    return next((i for i, model in enumerate(models) if replica.model == model.model), None)
+
+
+def _plan(
+    model: ModelConfig,
+    source: ModelSource,
+    name: str,
+    replicas: Sequence[ReplicaConfig],
+    registry: Registry,
+) -> ModelPlan:
+    header, metadata = _read(source)
+    engine = msgspec.structs.replace(model.engine, model_path=str(source.paths[0]))
+    planned = [
+        ReplicaPlan(name=f"{name}/{number}", engine=engine, metadata=metadata)
+        for number in range(len(replicas) or model.replicas)
+    ]
+    if replicas:
+        pairs = zip(replicas, planned, strict=True)
+        planned = [_plan_replica(own, model, default, header, registry) for own, default in pairs]
+    return ModelPlan(
+        name=name,
+        aliases=tuple(a for a in dict.fromkeys(model.aliases) if a != name),
+        engine=engine,
+        metadata=metadata,
+        chat_template=_read_template(model.chat_template_file),
+        replicas=tuple(planned),
+    )
+
+
+def _plan_replica(
+    replica: ReplicaConfig,
+    model: ModelConfig,
+    default: ReplicaPlan,
+    model_header: GgufHeader,
+    registry: Registry,
+) -> ReplicaPlan:
+    """default: what it is but for what its block says."""
+    from fmedge.models.same import check_same_model
+
+    check_replica(replica, model)
+    path, metadata = default.engine.model_path, default.metadata
+    if replica.file:
+        try:
+            source = registry.resolve(replica.file)
+            header, metadata = _read(source)
+            check_same_model(model_header, header)
+        except (ModelFileError, ModelNotFoundError) as error:
+            raise type(error)(f"{replica.where}: file: {error}") from error
+        path = str(source.paths[0])
+    return ReplicaPlan(
+        name=replica.name or default.name,
+        engine=msgspec.structs.replace(replica.engine_of(model), model_path=path),
+        metadata=metadata,
+    )
+
+
+def _read(source: ModelSource) -> tuple[GgufHeader, ModelMetadata]:
     from fmedge._native.gguf import read_header
     from fmedge.models.metadata import check_header
 
-    source = registry.resolve(model.model)
     headers = [read_header(path) for path in source.paths]
     metadata = check_header(headers[0], split_headers=headers[1:])
     for warning in metadata.warnings:
         log.warning("%s: %s", source.name, warning)
-    return ModelPlan(
-        name=model.name or source.name,
-        aliases=tuple(a for a in dict.fromkeys(model.aliases) if a != model.name),
-        num_replicas=model.replicas,
-        engine=msgspec.structs.replace(model.engine, model_path=str(source.paths[0])),
-        metadata=metadata,
-        chat_template=_read_template(model.chat_template_file),
-    )
+    return headers[0], metadata
 
 
 def _read_template(file: str) -> str | None:
@@ -80,17 +174,27 @@ def _read_template(file: str) -> str | None:
         raise ConfigError(f"{file}: cannot read the chat template: {reason}") from error
 
 
-def serve_model(plan: ModelPlan, info: EngineInfo) -> ServedModel:
-    """The model as http needs it; call it once a worker has loaded the same file."""
+def serve_model(plan: ModelPlan, loaded: Mapping[str, EngineInfo]) -> ServedModel:
+    """The model as http needs it.
+
+    loaded: what each loaded replica says of itself, by name; at least one of the plan's. The
+    vocabulary is read from its file, which a worker has survived. The longest request is what
+    every replica can take, those included that have yet to load.
+    """
     from fmedge._native.vocab import Vocab
     from fmedge.models.served import ServedModel
 
+    first = next(replica for replica in plan.replicas if replica.name in loaded)
+    sizes = [
+        loaded[replica.name].ctx_size if replica.name in loaded else replica.engine.ctx_size
+        for replica in plan.replicas
+    ]
     return ServedModel(
         name=plan.name,
         aliases=plan.aliases,
-        vocab=Vocab.open(plan.engine.model_path),
+        vocab=Vocab.open(first.engine.model_path),
         metadata=plan.metadata,
-        ctx_size=info.ctx_size,
+        ctx_size=min(size for size in sizes if size),
         created=int(Path(plan.engine.model_path).stat().st_mtime),
         chat_template=plan.chat_template,
     )
