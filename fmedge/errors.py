@@ -77,19 +77,31 @@ class ContextLengthError(RequestError):
         self.ctx_size = ctx_size
 
 
+class ConflictError(RequestError):
+    """The request names what belongs to another API key: HTTP 409."""
+
+
 class UnavailableError(FmedgeError):
     """Not now: loading, draining, or full. HTTP 503, or 429 where `is_overload`.
 
-    retry_after_s: what `Retry-After` shall say.
+    retry_after_s: what `Retry-After` shall say. request_id: of a refusal with a decision that can
+    be looked up; 0 none.
     """
 
     def __init__(
-        self, message: str, *, retry_after_s: float, code: str, is_overload: bool = False
+        self,
+        message: str,
+        *,
+        retry_after_s: float,
+        code: str,
+        is_overload: bool = False,
+        request_id: int = 0,
     ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.code = code
         self.is_overload = is_overload
+        self.request_id = request_id
 
 
 class GenerationFailedError(FmedgeError):

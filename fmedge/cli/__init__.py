@@ -29,6 +29,7 @@ VERBS = {
     "list": ("listing", "list the models on this machine"),
     "rm": ("rm", "remove a downloaded model"),
     "ps": ("ps", "show what a running server serves"),
+    "why": ("why", "show the numbers behind the decision on a request"),
     "bench": ("bench", "put load on an OpenAI-compatible server and measure it"),
     "config": ("config", "check a configuration"),
     "version": ("version", "show versions"),

@@ -70,6 +70,18 @@ class Api:
         except ValueError:
             return response.status, None
 
+    def fetch(self, path: str, field: str) -> Any:
+        """The field of the answer to a GET; ApiError, in the server's words, for any but a 200."""
+        status, body = self.get(path)
+        if status == 401:
+            raise ApiError(f"{self.url} asks for an API key: set FMEDGE_API_KEY", status=status)
+        if status != 200 and isinstance(body, dict) and "error" in body:
+            raise _error_of(status, json.dumps(body).encode(), self.url)
+        if status != 200 or not isinstance(body, dict) or field not in body:
+            place = path.partition("?")[0]
+            raise ApiError(f"{self.url} is no fmedge server (HTTP {status} for {place})")
+        return body[field]
+
     def stream(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """POST; the decoded events of the answer, until [DONE]. Closing the iterator cancels."""
         connection, response = self._request("POST", path, body)

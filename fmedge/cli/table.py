@@ -1,4 +1,4 @@
-"""Aligned columns for people, and sizes in units that they read."""
+"""Aligned columns for people, and sizes and times in units that they read."""
 
 from __future__ import annotations
 
@@ -11,6 +11,21 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in (header, *rows):
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print("  ".join(cells).rstrip())
+
+
+def duration(milliseconds: float | None) -> str:
+    """Such as "0.42 ms", "85.2 ms", "2.31 s" or "3 min 20 s"; "-" for None."""
+    if milliseconds is None:
+        return "-"
+    if milliseconds < 1000:
+        return f"{milliseconds:.{2 if milliseconds < 10 else 1}f} ms"
+    seconds = milliseconds / 1e3
+    if seconds < 60:
+        return f"{seconds:.{2 if seconds < 10 else 1}f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def size(num_bytes: float) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from fmedge.http import chat, completions, embeddings, health, models, tokens
+from fmedge.http import admin, chat, completions, embeddings, estimate, health, models, tokens
 from fmedge.http.auth import KeyRing, auth_middleware
 from fmedge.http.connection import Runner
 from fmedge.http.context import CONTEXT, Context
@@ -44,6 +44,7 @@ def build_app(
     router.add_post("/v1/chat/completions", chat.create_chat_completion)
     router.add_post("/v1/completions", completions.create_completion)
     router.add_post("/v1/embeddings", embeddings.create_embedding)
+    router.add_post("/v1/estimate", estimate.post_estimate)
     router.add_get("/v1/models", models.list_models)
     router.add_get("/v1/models/{model:.+}", models.retrieve_model)
     router.add_post("/tokenize", tokens.post_tokenize)
@@ -53,6 +54,8 @@ def build_app(
     router.add_get("/metrics", health.get_metrics)
     router.add_get("/props", health.get_props)
     router.add_get("/slots", health.get_slots)
+    router.add_get("/admin/decisions", admin.get_decisions)
+    router.add_get("/admin/workflows", admin.get_workflows)
     router.add_get("/openapi.json", openapi_handler(needs_key=bool(ring)))
     return app
 

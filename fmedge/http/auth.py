@@ -14,6 +14,12 @@ PUBLIC_PATHS = frozenset({"/health", "/v1/health"})
 KEY_ID = web.RequestKey("key_id", str)
 
 
+def api_key_id(request: web.Request) -> str:
+    """Who sent this; "" when no keys are asked for."""
+    holder: str = request.get(KEY_ID, "")
+    return holder
+
+
 class KeyRing:
     """The accepted keys, as digests: equal lengths, so comparing takes equal time."""
 

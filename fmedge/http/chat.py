@@ -14,6 +14,7 @@ from fmedge.http.chat_output import ChatOutput
 from fmedge.http.chat_prepare import PreparedChat, prepare
 from fmedge.http.context import CONTEXT, Context
 from fmedge.http.errors import json_response
+from fmedge.http.estimate_headers import estimate_headers
 from fmedge.http.output import LastTimings, Output, usage_of
 from fmedge.http.responses import ChatChunk, ChatCompletion, Usage
 from fmedge.http.sampling import num_tokens, stop_strings
@@ -29,22 +30,27 @@ _TIERS = {"flex": "flex", "priority": "priority", "fast": "priority"}
 _TEMPLATE_PATIENCE_S = 0.003
 
 
-async def _prepared(body: bytes, context: Context, request: web.Request) -> PreparedChat:
-    """Here if that is quick; else in a thread, as a chat template is foreign code."""
+async def prepared_chat(
+    body: bytes, context: Context, request: web.Request, *, is_estimate: bool = False
+) -> PreparedChat:
+    """Here if that is quick; else in a thread, as a chat template is foreign code. Raises as
+    `prepare`."""
     if not context.is_long(body):
         try:
             with patience(_TEMPLATE_PATIENCE_S):
-                return prepare(body, context, request)
+                return prepare(body, context, request, is_estimate=is_estimate)
         except NotYetError:
             pass
-    return await context.prepare(lambda: prepare(body, context, request), in_thread=True)
+    return await context.prepare(
+        lambda: prepare(body, context, request, is_estimate=is_estimate), in_thread=True
+    )
 
 
 async def create_chat_completion(request: web.Request) -> web.StreamResponse:
     """POST /v1/chat/completions"""
     context = request.app[CONTEXT]
     body = await context.read(request)
-    prepared = await _prepared(body, context, request)
+    prepared = await prepared_chat(body, context, request)
     asked, model = prepared.body, prepared.model
     num_prompt = num_tokens(prepared.requests[0].prompt)
     include_usage = bool(asked.stream_options and asked.stream_options.include_usage)
@@ -100,5 +106,6 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
             usage=usage(),
             service_tier=frame.service_tier,
             timings=last_timings.get(),
-        )
+        ),
+        headers=estimate_headers(generations[0]),
     )

@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 
 from fmedge.errors import RequestError
+from fmedge.http.auth import api_key_id
 from fmedge.http.chat_schemas import (
     AllowedToolChoice,
     AssistantMessage,
@@ -20,13 +21,14 @@ from fmedge.http.chat_schemas import (
     RefusalPart,
     Tool,
 )
-from fmedge.http.context import Context, api_key_id
+from fmedge.http.context import Context
 from fmedge.http.decode import BodyDecoder, check_depth, nearest
 from fmedge.http.sampling import (
     Sender,
     check_batch,
     check_streaming,
     extension_grammar,
+    priority_of,
     requests_for,
 )
 from fmedge.http.schemas import ChatRequest
@@ -77,8 +79,12 @@ class PreparedChat(NamedTuple):
         return self.model.tool_format.parser() if self.has_tools else None
 
 
-def prepare(body: bytes, context: Context, request: web.Request) -> PreparedChat:
-    """Raises RequestError, ModelNotFoundError, UnavailableError."""
+def prepare(
+    body: bytes, context: Context, request: web.Request, *, is_estimate: bool = False
+) -> PreparedChat:
+    """is_estimate: nothing will run, so nothing is refused for want of room.
+
+    Raises RequestError, ModelNotFoundError, UnavailableError."""
     asked = _decoder.decode(body)
     model = context.model(asked.model)
     check_streaming(asked)
@@ -89,7 +95,9 @@ def prepare(body: bytes, context: Context, request: web.Request) -> PreparedChat
     if not model.can_generate:
         raise RequestError(f"`{model.name}` is an embedding model: it cannot chat.", param="model")
     check_batch(asked.n or 1, context.settings.max_batch, "n")
-    context.dispatcher.check(model.name)
+    terms = context.promises.terms(request, model.name, sla=asked.sla, tier=asked.service_tier)
+    if not is_estimate:
+        context.dispatcher.check(model.name, promise=terms.promise, num_body_bytes=len(body))
     tooling = tooling_of(asked)
     prompt = model.chat_prompt(
         messages_of(asked.messages),
@@ -105,7 +113,10 @@ def prepare(body: bytes, context: Context, request: web.Request) -> PreparedChat
         num_choices=asked.n or 1,
         logprobs=(asked.top_logprobs or 0) if asked.logprobs else -1,
         grammar=grammar_of(asked, model, tooling, prompt),
+        has_tools=tooling.is_on,
+        priority=priority_of(asked, context.settings.class_of_tier),
         sender=Sender(context.cache_key(request, asked.prompt_cache_key), api_key_id(request)),
+        terms=terms,
     )
     return PreparedChat(asked, model, requests, prompt, tooling.is_on)
 

@@ -10,9 +10,11 @@ import msgspec
 from aiohttp import web
 
 from fmedge.errors import RequestError
-from fmedge.http.context import CONTEXT, Context, api_key_id
+from fmedge.http.auth import api_key_id
+from fmedge.http.context import CONTEXT, Context
 from fmedge.http.decode import BodyDecoder
 from fmedge.http.errors import json_response
+from fmedge.http.estimate_headers import estimate_headers
 from fmedge.http.output import LastTimings, Output, usage_of, visible
 from fmedge.http.responses import Completion, CompletionChoice, CompletionLogprobs, Usage
 from fmedge.http.sampling import (
@@ -23,6 +25,7 @@ from fmedge.http.sampling import (
     extension_grammar,
     num_tokens,
     pack,
+    priority_of,
     requests_for,
     stop_strings,
     text_prompts,
@@ -52,8 +55,11 @@ class Prepared(NamedTuple):
     num_candidates: int
 
 
-def prepare(body: bytes, context: Context, request: web.Request) -> Prepared:
-    """Decode, check and tokenise. Raises RequestError, ModelNotFoundError."""
+def prepare(
+    body: bytes, context: Context, request: web.Request, *, is_estimate: bool = False
+) -> Prepared:
+    """Decode, check and tokenise. is_estimate: nothing will run, so nothing is refused for want of
+    room. Raises RequestError, ModelNotFoundError, UnavailableError."""
     asked = _decoder.decode(body)
     model = context.model(asked.model)
     check_streaming(asked)
@@ -62,7 +68,9 @@ def prepare(body: bytes, context: Context, request: web.Request) -> Prepared:
         raise RequestError(
             f"`{model.name}` is an embedding model: it cannot generate text.", param="model"
         )
-    context.dispatcher.check(model.name)
+    terms = context.promises.terms(request, model.name, sla=asked.sla)
+    if not is_estimate:
+        context.dispatcher.check(model.name, promise=terms.promise, num_body_bytes=len(body))
     grammar = extension_grammar(asked)
     prompts = _prompts(asked, model)
     num_candidates = asked.best_of or asked.n or 1
@@ -80,7 +88,9 @@ def prepare(body: bytes, context: Context, request: web.Request) -> Prepared:
             num_choices=num_candidates,
             logprobs=logprobs,
             grammar=grammar[1] if grammar else None,
+            priority=priority_of(asked),
             sender=Sender(context.cache_key(request, None), api_key_id(request)),
+            terms=terms,
         )
     echoes = [_text(prompt, model) if asked.echo else "" for prompt in prompts]
     num_prompt = sum(num_tokens(prompt) for prompt in prompts)
@@ -273,7 +283,8 @@ async def create_completion(request: web.Request) -> web.StreamResponse:
             choices=[choice.result(index) for index, choice in enumerate(best)],
             usage=usage(),
             timings=last_timings.get(),
-        )
+        ),
+        headers=estimate_headers(generations[0]),
     )
 
 

@@ -13,9 +13,10 @@ from aiohttp import web
 
 from fmedge import __version__
 from fmedge.errors import ModelNotFoundError
-from fmedge.http.auth import KEY_ID
+from fmedge.http.auth import api_key_id
 from fmedge.http.decode import nearest
 from fmedge.http.limits import read_body
+from fmedge.http.promises import Promises
 from fmedge.http.settings import HttpSettings
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Context:
     ) -> None:
         self.dispatcher = dispatcher
         self.settings = settings
+        self.promises = Promises(settings)
         self.served: list[ServedModel] = list(dict.fromkeys(models.values()))
         self._by_name: dict[str, ServedModel] = dict(models)
         for model in self.served:
@@ -94,12 +96,6 @@ class Context:
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)
-
-
-def api_key_id(request: web.Request) -> str:
-    """Who sent this; "" when no keys are asked for."""
-    holder: str = request.get(KEY_ID, "")
-    return holder
 
 
 def _fingerprint(model: ServedModel) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from aiohttp import web
 
 from fmedge.http.errors import Handler
+from fmedge.http.estimate_headers import DESCRIPTIONS
+from fmedge.http.promises import HEADERS
 
 _ORIGIN = web.RequestKey("allowed_origin", str)
 _METHODS = "GET, POST, OPTIONS"
-_HEADERS = "Authorization, Content-Type, x-api-key"
+_HEADERS = ", ".join(("Authorization", "Content-Type", "x-api-key", *HEADERS))
+_EXPOSED = ", ".join(("Retry-After", *DESCRIPTIONS))
 _MAX_AGE_S = "600"
 
 
@@ -49,5 +52,5 @@ async def add_cors_headers(request: web.Request, response: web.StreamResponse) -
     origin = request.get(_ORIGIN)
     if origin is not None:
         response.headers["Access-Control-Allow-Origin"] = origin
-        response.headers["Access-Control-Expose-Headers"] = "Retry-After"
+        response.headers["Access-Control-Expose-Headers"] = _EXPOSED
         response.headers.add("Vary", "Origin")

@@ -154,6 +154,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean `{close[0]}`?" if close else ""
 
 
+def listed(names: Iterable[str]) -> str:
+    """' Known: `a`, `b`.' of at most 16 names; '' if there are none."""
+    some = list(names)
+    shown = ", ".join(f"`{name}`" for name in some[:16]) + (", ..." if len(some) > 16 else "")
+    return f" Known: {shown}." if some else ""
+
+
 def check_depth(value: Any, param: str) -> None:
     """Raises RequestError when free-form JSON is nested deeper than MAX_DEPTH: what reads it later
     (templates, schema compilers) recurses."""

@@ -26,15 +26,18 @@ if TYPE_CHECKING:
 _decoder = BodyDecoder(EmbeddingRequest)
 
 
-def prepare(body: bytes, context: Context) -> tuple[EmbeddingRequest, ServedModel, list[bytes]]:
-    """Decode, check and tokenise. Raises RequestError, ModelNotFoundError."""
+def prepare(
+    body: bytes, context: Context, request: web.Request
+) -> tuple[EmbeddingRequest, ServedModel, list[bytes]]:
+    """Decode, check and tokenise. Raises RequestError, ModelNotFoundError, UnavailableError."""
     asked = _decoder.decode(body)
     model = context.model(asked.model)
     if isinstance(asked.input, list):
         check_batch(len(asked.input), context.settings.max_batch, "input")
     if not asked.input:
         raise RequestError("`input` is empty.", param="input", code="invalid_value")
-    context.dispatcher.check(model.name)
+    terms = context.promises.terms(request, model.name)
+    context.dispatcher.check(model.name, promise=terms.promise, num_body_bytes=len(body))
     inputs = text_prompts(asked.input, model, "input")
     for tokens in inputs:
         if not tokens:
@@ -71,7 +74,7 @@ async def create_embedding(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     body = await context.read(request)
     asked, model, inputs = await context.prepare(
-        lambda: prepare(body, context), in_thread=context.is_long(body)
+        lambda: prepare(body, context, request), in_thread=context.is_long(body)
     )
     results = await context.dispatcher.embed(model.name, inputs)
     data = []

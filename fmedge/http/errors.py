@@ -10,12 +10,14 @@ import msgspec
 from aiohttp import web
 
 from fmedge.errors import (
+    ConflictError,
     FmedgeError,
     GenerationFailedError,
     ModelNotFoundError,
     RequestError,
     UnavailableError,
 )
+from fmedge.http.estimate_headers import REQUEST_ID
 from fmedge.http.responses import ErrorBody, ErrorResponse
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -44,6 +46,13 @@ class TooLargeError(RequestError):
         )
 
 
+class NotFoundError(RequestError):
+    """What was asked about does not exist: HTTP 404."""
+
+    def __init__(self, message: str, *, param: str) -> None:
+        super().__init__(message, param=param, code="not_found")
+
+
 class BodyTimeoutError(RequestError):
     """The client did not send its body in time: HTTP 408."""
 
@@ -56,6 +65,10 @@ def describe(error: BaseException) -> tuple[int, ErrorBody, dict[str, str]]:
             return 413, ErrorBody(text, "invalid_request_error", None, error.code), {}
         case BodyTimeoutError():
             return 408, ErrorBody(text, "invalid_request_error", None, error.code), {}
+        case NotFoundError():
+            return 404, ErrorBody(text, "invalid_request_error", error.param, error.code), {}
+        case ConflictError():
+            return 409, ErrorBody(text, "invalid_request_error", error.param, error.code), {}
         case RequestError():
             return 400, ErrorBody(text, "invalid_request_error", error.param, error.code), {}
         case ModelNotFoundError():
@@ -65,6 +78,8 @@ def describe(error: BaseException) -> tuple[int, ErrorBody, dict[str, str]]:
             return 401, body, {"WWW-Authenticate": "Bearer"}
         case UnavailableError():
             headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+            if error.request_id:
+                headers[REQUEST_ID] = str(error.request_id)
             if error.is_overload:
                 return 429, ErrorBody(text, "rate_limit_error", None, error.code), headers
             return 503, ErrorBody(text, "unavailable_error", None, error.code), headers

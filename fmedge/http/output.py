@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from math import inf, isfinite, nan
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET, UnsetType
@@ -131,6 +132,8 @@ class Output:
             prompt_s = max(0.0, self.first_s - self.began_s)
             predicted_s = max(0.0, self.last_s - self.first_s)
             num_prompt = max(0, num_prompt_tokens - cached)
+        decision = self.generation.decision
+        estimate = None if decision is None else decision.estimate
         return Timings(
             cache_n=cached,
             prompt_n=num_prompt,
@@ -141,7 +144,23 @@ class Output:
             predicted_ms=round(predicted_s * 1e3, 3),
             predicted_per_token_ms=_ratio(predicted_s * 1e3, self.num_tokens),
             predicted_per_second=_ratio(self.num_tokens, predicted_s),
+            queue_ms=_ms(self._queue_s()),
+            ttft_ms=_ms(self.generation.first_token_s - self.generation.arrived_s),
+            e2e_ms=_ms(self.last_s - self.generation.arrived_s),
+            est_ttft_ms=UNSET if estimate is None else _ms(estimate.ttft_s),
+            est_e2e_ms=UNSET if estimate is None else _ms(estimate.e2e_s),
+            replica=self.generation.replica or UNSET,
         )
+
+    def _queue_s(self) -> float:
+        """Until the prefill began; nan where nobody knows."""
+        generation = self.generation
+        decision, times = generation.decision, generation.timings
+        if decision is not None and isfinite(decision.observed_l_q_s):
+            return decision.observed_l_q_s
+        if times is None:
+            return nan
+        return generation.assigned_s - generation.arrived_s + times.queue_s
 
 
 class LastTimings:
@@ -156,6 +175,10 @@ class LastTimings:
         if not self.outputs or any(output.finish is None for output in self.outputs):
             return UNSET
         return self.outputs[0].timings(self._num_prompt_tokens)
+
+
+def _ms(seconds: float) -> float | UnsetType:
+    return round(seconds * 1e3, 3) if 0 <= seconds < inf else UNSET
 
 
 def _ratio(numerator: float, denominator: float) -> float:

@@ -46,7 +46,11 @@ class Usage(Struct, frozen=True, kw_only=True):
 
 
 class Timings(Struct, frozen=True, kw_only=True):
-    """llama-server's timings: times in ms on the replica's clock, of the first choice."""
+    """llama-server's timings: times in ms on the replica's clock, of the first choice.
+
+    Then what was observed since the request came (queue: until its prefill began), on the server's
+    clock, and what had been estimated for it at admission, if anything.
+    """
 
     cache_n: int
     prompt_n: int
@@ -57,6 +61,12 @@ class Timings(Struct, frozen=True, kw_only=True):
     predicted_ms: float
     predicted_per_token_ms: float
     predicted_per_second: float
+    queue_ms: float | UnsetType = UNSET
+    ttft_ms: float | UnsetType = UNSET
+    e2e_ms: float | UnsetType = UNSET
+    est_ttft_ms: float | UnsetType = UNSET
+    est_e2e_ms: float | UnsetType = UNSET
+    replica: str | UnsetType = UNSET
 
 
 class TopLogprob(Struct, frozen=True):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import secrets
 from array import array
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
 
 from fmedge.errors import ContextLengthError, RequestError
+from fmedge.http.promises import Terms, length_keys
 from fmedge.http.schemas import ChatRequest, CompletionRequest, SamplingFields
 from fmedge.models import constrain
 from fmedge.types import GenerationRequest, Grammar, SamplingParams, Vocab
@@ -149,12 +150,12 @@ def _logit_bias(bias: dict[str, float] | None, vocab: Vocab) -> tuple[tuple[int,
     return tuple(pairs.items())
 
 
-def priority_of(request: SamplingFields) -> int:
-    """`priority`, else the class that service_tier names."""
+def priority_of(request: SamplingFields, tiers_with_class: Container[str] = ()) -> int:
+    """`priority`, else what service_tier stands for, unless it stands for an SLA class."""
     if request.priority is not None:
         return request.priority
     tier = request.service_tier if isinstance(request, ChatRequest) else None
-    return _TIERS.get(tier or "", 0)
+    return 0 if tier is None or tier in tiers_with_class else _TIERS.get(tier, 0)
 
 
 def requests_for(
@@ -166,8 +167,10 @@ def requests_for(
     num_choices: int,
     logprobs: int,
     grammar: Grammar | None,
-    stop_token_ids: tuple[int, ...] = (),
+    has_tools: bool = False,
+    priority: int,
     sender: Sender,
+    terms: Terms,
 ) -> list[GenerationRequest]:
     """One GenerationRequest for each choice of one prompt; they differ in their seed alone.
 
@@ -201,13 +204,22 @@ def requests_for(
         max_tokens=max_tokens,
         min_tokens=min_tokens,
         sampling=params,
-        stop_token_ids=(*stop_ids, *stop_token_ids),
+        stop_token_ids=stop_ids,
         ignore_eos=bool(request.ignore_eos),
         grammar=grammar,
         cache_key=sender.cache_key,
         cache_prompt=request.cache_prompt is not False,
-        priority=priority_of(request),
+        priority=priority,
         api_key_id=sender.api_key_id,
+        promise=terms.promise,
+        workflow=terms.workflow,
+        length_keys=length_keys(
+            model.name,
+            num_prompt,
+            api_key_id=sender.api_key_id,
+            form="tools" if has_tools else "" if grammar is None else "grammar",
+            workflow=terms.workflow,
+        ),
     )
     replace = msgspec.structs.replace
     return [first] + [

@@ -53,6 +53,26 @@ class StreamOptions(Struct, forbid_unknown_fields=True, frozen=True):
     ] = None
 
 
+MAX_MS = 1e9
+Milliseconds = Annotated[float, Meta(gt=0, le=MAX_MS)]
+
+
+class Sla(
+    Struct, forbid_unknown_fields=True, frozen=True, kw_only=True, rename={"sla_class": "class"}
+):
+    """What this request shall be promised. Its limits win over those of headers and of its class;
+    GET /admin/decisions tells how it went."""
+
+    sla_class: Annotated[
+        str | None, Meta(description="A class of the configuration, [sla.NAME].")
+    ] = None
+    ttft_ms: Annotated[Milliseconds | None, Meta(description="Until the first token.")] = None
+    tpot_ms: Annotated[
+        Milliseconds | None, Meta(description="For each token after the first, on average.")
+    ] = None
+    e2e_ms: Annotated[Milliseconds | None, Meta(description="Until the last token.")] = None
+
+
 class SamplingFields(Struct, forbid_unknown_fields=True, kw_only=True):
     """What chat and text completions share."""
 
@@ -163,6 +183,7 @@ class SamplingFields(Struct, forbid_unknown_fields=True, kw_only=True):
         ]
         | None
     ) = None
+    sla: Annotated[Sla | None, Meta(description="The latency that is promised.")] = None
 
 
 class PromptCacheOptions(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -234,7 +255,10 @@ class ChatRequest(SamplingFields, kw_only=True):
     ] = None
     service_tier: Annotated[
         Literal["auto", "default", "flex", "scale", "priority", "fast"] | None,
-        Meta(description="flex: priority -10; priority and fast: 10; the others: 0."),
+        Meta(
+            description="The SLA class that the configuration gives the tier; else flex: priority "
+            "-10; priority and fast: 10; the others: 0."
+        ),
     ] = None
     audio: None = None
     prediction: None = None

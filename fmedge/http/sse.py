@@ -10,6 +10,7 @@ import asyncio
 
 import msgspec
 from aiohttp import web
+from multidict import istr
 
 DONE = b"data: [DONE]\n\n"
 PING = b": ping\n\n"
@@ -20,6 +21,13 @@ _encode = msgspec.json.Encoder().encode
 def event(body: object) -> bytes:
     """A Struct as one event."""
     return b"data: " + _encode(body) + b"\n\n"
+
+
+_HEADERS: dict[str, str] = {
+    istr("Content-Type"): "text/event-stream; charset=utf-8",
+    istr("Cache-Control"): "no-cache",
+    istr("X-Accel-Buffering"): "no",
+}
 
 
 class _HeadWithFirstEvent(web.StreamResponse):
@@ -43,16 +51,16 @@ class EventStream:
 
     @classmethod
     async def open(
-        cls, request: web.Request, *, ping_interval_s: float, write_timeout_s: float
+        cls,
+        request: web.Request,
+        headers: dict[str, str],
+        *,
+        ping_interval_s: float,
+        write_timeout_s: float,
     ) -> EventStream:
-        """The response's head goes out with the first write."""
-        response = _HeadWithFirstEvent(
-            headers={
-                "Content-Type": "text/event-stream; charset=utf-8",
-                "Cache-Control": "no-cache",
-                "X-Accel-Buffering": "no",
-            }
-        )
+        """The response's head goes out with the first write; `headers` come on top of a stream's
+        own."""
+        response = _HeadWithFirstEvent(headers=_HEADERS | headers)
         await response.prepare(request)
         stream = cls(request, response)
         stream._tick(request, ping_interval_s, write_timeout_s)

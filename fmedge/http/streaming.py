@@ -15,6 +15,7 @@ from aiohttp import web
 from fmedge.errors import GenerationFailedError
 from fmedge.http.context import Context
 from fmedge.http.errors import error_event
+from fmedge.http.estimate_headers import REPLICA, estimate_headers
 from fmedge.http.output import Output
 from fmedge.http.sse import DONE, PING, EventStream
 from fmedge.types import GenerationRequest
@@ -76,6 +77,8 @@ async def stream(
 ) -> web.StreamResponse:
     """The choices as server-sent events, then `ending()` and [DONE]."""
     settings = context.settings
+    generation = choices[0].output.generation
+    headers = estimate_headers(generation)
     events: EventStream | None = None
     iterators = [aiter(choice.output.generation) for choice in choices]
     first = asyncio.ensure_future(_next(iterators[0]))
@@ -83,8 +86,11 @@ async def stream(
         await asyncio.wait({first}, timeout=min(settings.ping_interval_s, _HEAD_WAIT_S))
         if first.done():
             first.result()
+        if generation.replica:
+            headers[REPLICA] = generation.replica  # it may have moved since
         events = await EventStream.open(
             request,
+            headers,
             ping_interval_s=settings.ping_interval_s,
             write_timeout_s=settings.write_timeout_s,
         )

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from fmedge.dispatch import Dispatcher
+from fmedge.dispatch import Dispatcher, Generation
 from fmedge.errors import ReplicaLostError
 from fmedge.http import build_app
 from fmedge.http.settings import HttpSettings
@@ -21,7 +21,15 @@ from fmedge.models.served import ServedModel
 from fmedge.replica.interface import ReplicaListener, ReplicaStatus
 from fmedge.replica.protocol import Embed, Embedded, Failed, SequenceTokens, Step, Submit
 from fmedge.sched.core import CoreSettings
-from fmedge.types import EngineInfo, StepTimings, TokenLogprobs
+from fmedge.sched.decision import Decision
+from fmedge.types import (
+    BEST_EFFORT,
+    EngineInfo,
+    GenerationRequest,
+    Promise,
+    StepTimings,
+    TokenLogprobs,
+)
 from tests.fakes import pack, unpack
 
 SPECIALS = ("<s>", "</s>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<tool_call>",
@@ -213,12 +221,48 @@ def served(
     )  # fmt: skip
 
 
+class ForecastDispatcher(Dispatcher):
+    """Decides as told: `forecast` makes the decision on a request of that id; without it the core
+    does. Keeps what it was asked."""
+
+    def __init__(self, settings: CoreSettings | None = None) -> None:
+        super().__init__(settings)
+        self.forecast: Callable[[int, GenerationRequest], Decision] | None = None
+        self.requests: list[GenerationRequest] = []
+        self.checks: list[tuple[Promise, int]] = []
+        self.told: dict[int, Decision] = {}
+
+    def check(self, model: str, promise: Promise = BEST_EFFORT, *, num_body_bytes: int = 0) -> None:
+        self.checks.append((promise, num_body_bytes))
+        super().check(model, promise=promise, num_body_bytes=num_body_bytes)
+
+    async def submit(self, request: GenerationRequest) -> Generation:
+        self.requests.append(request)
+        generation = await super().submit(request)
+        if self.forecast is not None:
+            decision = self.forecast(generation.request_id, request)
+            generation.decision = self.told[generation.request_id] = decision
+        return generation
+
+    def estimate(self, request: GenerationRequest) -> Decision:
+        self.requests.append(request)
+        return super().estimate(request) if self.forecast is None else self.forecast(0, request)
+
+    def decision(self, request_id: int) -> Decision | None:
+        return self.told.get(request_id) if self.forecast else super().decision(request_id)
+
+    def decisions(self, limit: int) -> list[Decision]:
+        if self.forecast is None:
+            return super().decisions(limit)
+        return [*reversed(self.told.values())][:limit]
+
+
 class Endpoint:
     """A running app, its client and its replica."""
 
     def __init__(
         self, client: TestClient[web.Request, web.Application], replica: ScriptedReplica,
-        dispatcher: Dispatcher,
+        dispatcher: ForecastDispatcher,
     ) -> None:  # fmt: skip
         self.client = client
         self.replica = replica
@@ -284,7 +328,7 @@ async def start() -> AsyncIterator[StartEndpoint]:
     ) -> Endpoint:
         chosen = list(models) or [served(aliases=("small",))]
         opened.extend(chosen)
-        dispatcher = Dispatcher(CoreSettings(max_waiting=max_waiting))
+        dispatcher = ForecastDispatcher(CoreSettings(max_waiting=max_waiting))
         replica = None
         for model in chosen:
             replica = ScriptedReplica(f"{model.name}/0", model.name)

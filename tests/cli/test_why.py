@@ -1,0 +1,79 @@
+"""`fmedge why`: every number behind a decision, readable; and what a server that has none gets."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from fmedge.cli import main
+from tests.cli.fake_openai import FakeServer, document
+
+ESTIMATE = {
+    "replica": "tiny/0", "cached_tokens": 64, "l_est_ms": 1375.0, "l_q_ms": 0.0, "l_x_ms": 1250.0,
+    "l_r_ms": 125.0, "ttft_ms": 12.35, "ttft_p90_ms": 20.0, "tpot_ms": 50.0, "e2e_ms": 1250.0,
+    "e2e_p90_ms": 2000.0, "p_hold": 0.973, "harm": 0.25,
+}  # fmt: skip
+SLOW = ESTIMATE | {"replica": "tiny/1", "cached_tokens": 0, "ttft_ms": None, "p_hold": 0.2}
+DECISION: dict[str, Any] = {
+    "request_id": 77, "age_s": 75.0, "model": "tiny", "api_key": "ann", "workflow": "triage",
+    "instance": "run-7", "stage": "plan", "prompt_tokens": 812, "max_tokens": 256,
+    "output_tokens": {"p50": 96, "p90": 210},
+    "promise": {"class": "interactive", "ttft_ms": 500.0, "tpot_ms": None, "e2e_ms": 9000.0},
+    "estimates": [SLOW, ESTIMATE],
+    "decision": {
+        "action": "assign", "replica": "tiny/0", "reason": "the slowest on which it holds",
+        "retry_after_s": None,
+    },
+    "events": [
+        {"at_ms": 0.4, "what": "assigned", "detail": "tiny/0"},
+        {"at_ms": 12.1, "what": "first_token", "detail": ""},
+    ],
+    "observed": {
+        "l_q_ms": 0.2, "l_x_ms": 1100.0, "ttft_ms": 13.0, "e2e_ms": 1000.0, "output_tokens": 90,
+        "held": True,
+    },
+}  # fmt: skip
+REFUSED = DECISION | {
+    "decision": {"action": "refuse", "replica": None, "reason": "too late", "retry_after_s": 2.5},
+    "promise": {"class": None, "ttft_ms": None, "tpot_ms": None, "e2e_ms": None},
+    "api_key": "", "workflow": "", "estimates": [], "events": [],
+    "observed": {
+        "l_q_ms": None, "l_x_ms": None, "ttft_ms": None, "e2e_ms": None, "output_tokens": 0,
+        "held": None,
+    },
+}  # fmt: skip
+
+
+async def shown(capsys: pytest.CaptureFixture[str], body: object, *args: str) -> str:
+    async with FakeServer(lambda *_: [document(200, body)]).running() as server:
+        assert await asyncio.to_thread(main, ["why", "--url", server.url, *args]) == 0
+    return capsys.readouterr().out
+
+
+async def test_one_request(capsys: pytest.CaptureFixture[str]) -> None:
+    server_saw: list[str] = []
+
+    def answer(path: str, _: object) -> list[bytes]:
+        server_saw.append(path)
+        return [document(200, {"decisions": [DECISION]})]
+
+    async with FakeServer(answer).running() as server:
+        assert await asyncio.to_thread(main, ["why", "--url", server.url, "77"]) == 0
+    assert server_saw == ["/admin/decisions?request_id=77"]
+    out = capsys.readouterr().out
+    lines = out.splitlines()
+    assert lines[0] == "request 77: tiny, key ann, came 1 min 15 s ago"
+    assert (
+        "  promised  first token within 500.0 ms, the end within 9.00 s (class interactive)"
+    ) in lines
+    assert "  workflow  triage, run run-7, stage plan" in lines
+    assert "  decided   sent to tiny/0 at once" in lines
+    assert "  why       the slowest on which it holds" in lines
+    assert "96 tokens expected" in out
+    chosen = next(line for line in lines if line.startswith("* "))
+    assert " ".join(chosen.split()) == (
+        "* tiny/0 64 1.38 s 0.00 ms 1.25 s 125.0 ms 12.3 ms 20.0 ms 50.0 ms 1.25 s 2.00 s 97.3% "
+        "0.25"
+    )
