@@ -63,7 +63,8 @@ _OURS = b"x-fmedge-"
 _KNOWN = {name.encode(): name for name in HEADERS}
 # What a response carries may come back from a client or a proxy that copies headers.
 _IGNORED = frozenset(name.encode() for name in RESPONSE_HEADERS)
-_X = frozenset((b"x-", b"X-"))
+# How the names begin: nearly every request has none, and clients' libraries send many others.
+_BEGINNINGS = frozenset(x + b"-" + c for x in (b"x", b"X") for c in (b"f", b"F", b"l", b"L"))
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?")
 _FLAGS = {"1": True, "true": True, "0": False, "false": False}
 
@@ -168,7 +169,7 @@ def sent_headers(request: web.Request) -> dict[str, str]:
     """Those of HEADERS that the request has, names in lower case."""
     found: dict[str, str] = {}
     for raw_name, raw_value in request.raw_headers:
-        if raw_name[:2] not in _X:
+        if raw_name[:3] not in _BEGINNINGS:
             continue
         lower = raw_name.lower()
         name = _KNOWN.get(lower)
