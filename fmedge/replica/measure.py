@@ -21,12 +21,15 @@ from fmedge.errors import FmedgeError, NativeError
 from fmedge.replica.loop import EngineLoop
 from fmedge.replica.ports import EngineLike
 from fmedge.replica.protocol import Failed, Measure, Measured, Step, Submit, WorkerMessage
-from fmedge.sched.steps import StepLimits
+from fmedge.sched.steps import TAIL_FACTOR, StepLimits
 from fmedge.types import EngineInfo, SamplingParams
 
 MAX_ROUNDS = 4
 DECODES_PER_VISIT = 3
 CHUNKS_PER_VISIT = 2
+SLOW_STEP_S = 0.05
+"""A chunk that takes longer is measured once a visit: a spell of noise is short beside it."""
+
 LONGEST_STEP_S = 1.25
 """The step policy bounds steps at 1 s; longer ones would only keep work waiting."""
 
@@ -135,15 +138,18 @@ class _Measurement:
         self._loop = _DesignedLoop(engine, self._emit, limits=limits, clock=clock)
         self._step: Step | None = None
         self._last_id = 0
+        self._is_short = False  # some point was left out for want of time
         self._decoding: list[int] = []  # request ids, by age
         self._prompts = _Prompts(info)
 
     def go(self) -> None:
-        """Raises _StoppedError when not every point was measured in every round."""
+        """Raises _StoppedError when time was too short to measure every point in every round."""
         self._warm_up()
         for _ in range(MAX_ROUNDS):
             for num_prefill, num_decoding, depth in self._points:
                 self._visit(num_prefill, num_decoding, max(depth, MIN_DEPTH))
+        if self._is_short:
+            raise _StoppedError("time")
 
     def close(self) -> None:
         self._loop.cancel(tuple(range(self._last_id, 0)))
@@ -163,16 +169,22 @@ class _Measurement:
     def _visit(self, num_prefill: int, num_decoding: int, depth: int) -> None:
         num_decoding = min(num_decoding, self._info.slots - (num_prefill > 0))
         num_prefill = min(num_prefill, self._info.batch_size - num_decoding)
+        step_s = self._loop.expected_s(num_prefill, num_decoding)
+        num_chunks = CHUNKS_PER_VISIT if step_s < SLOW_STEP_S else 1
+        if not self._fits(num_prefill * num_chunks, num_decoding, depth):
+            num_chunks = 1
         if num_prefill + num_decoding <= 0 or not self._fits(num_prefill, num_decoding, depth):
             return
         left_s = self._end_s - self._clock()
-        step_s = self._loop.expected_s(num_prefill, num_decoding)
         setup_s = self._loop.expected_s(self._num_missing(num_prefill, num_decoding, depth), 0)
-        if step_s > min(LONGEST_STEP_S, left_s) or setup_s > SETUP_SHARE * left_s:
+        if step_s > LONGEST_STEP_S:
+            return
+        if step_s > left_s or setup_s > SETUP_SHARE * left_s:
+            self._is_short = True
             return
         self._hold(num_decoding, depth)
         if num_prefill:
-            self._prefill(num_prefill, depth)
+            self._prefill(num_prefill, num_chunks, depth)
             return
         self._advance()
         for _ in range(DECODES_PER_VISIT):
@@ -219,19 +231,21 @@ class _Measurement:
             self._loop.budget = self._loop.policy_budget()
             self._advance(is_timed=is_alone)
 
-    def _prefill(self, num_prefill: int, depth: int) -> None:
+    def _prefill(self, num_prefill: int, num_chunks: int, depth: int) -> None:
         """Steps of just so many prefill tokens, from `depth` on, beside those that decode."""
         past = self._prompts.past(len(self._decoding), depth)
-        fresh = self._prompts.fresh(1 + CHUNKS_PER_VISIT * num_prefill)
+        fresh = self._prompts.fresh(1 + num_chunks * num_prefill)
         request_id = self._submit(past + fresh, 1)
         self._loop.budget = 1
         num_computed = self._prefilled(request_id)  # a stream's copy, perhaps
         while num_computed <= depth:
             left = depth + 1 - num_computed
-            self._loop.budget = min(left, max(1, self._loop.policy_budget()))
+            # The policy lets a rest that is a little longer than the budget go at once.
+            most = int((left - 1 + num_chunks * num_prefill) / TAIL_FACTOR)
+            self._loop.budget = max(1, min(left, most, self._loop.policy_budget()))
             num_computed = self._prefilled(request_id)
         self._loop.budget = num_prefill
-        for _ in range(CHUNKS_PER_VISIT):
+        for _ in range(num_chunks):
             self._advance(is_timed=True)
 
     # one step
@@ -309,7 +323,7 @@ class _Prompts:
 
 def _num_new(num_prefill: int) -> int:
     """Tokens that a visit adds to a sequence's past, and one to spare."""
-    return max(1 + CHUNKS_PER_VISIT * num_prefill, DECODES_PER_VISIT + 1) + 2
+    return max(1 + num_prefill, DECODES_PER_VISIT + 1) + 2
 
 
 def _drift(depth: int) -> int:

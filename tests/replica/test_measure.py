@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fmedge.errors import NativeError
 from fmedge.replica.loop import EngineLoop
@@ -87,7 +89,7 @@ def test_each_point_is_timed_in_each_round_and_the_engine_is_left_empty(
     assert run.measured.ended == "complete"
     for num_prefill, num_decoding, depth in POINTS:
         samples = run.of(num_prefill, num_decoding)
-        per_visit = CHUNKS_PER_VISIT if num_prefill else DECODES_PER_VISIT
+        per_visit = 1 if num_prefill else DECODES_PER_VISIT
         assert len(samples) >= MAX_ROUNDS * per_visit
         at_depth = [
             s
@@ -96,6 +98,32 @@ def test_each_point_is_timed_in_each_round_and_the_engine_is_left_empty(
         ]
         assert len(at_depth) >= MAX_ROUNDS * per_visit
     assert engine.cells_used == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 150), st.integers(0, 5), st.integers(0, 250)),
+        min_size=1,
+        max_size=8,
+    ),
+    st.sampled_from(({}, {"kv_unified": True, "kv_tokens": 700}, {"can_cut": False})),
+    st.sampled_from((1, 2, 4)),
+)
+def test_any_design_runs_to_its_end(
+    points: list[tuple[int, int, int]], kwargs: dict[str, Any], slots: int
+) -> None:
+    engine = FakeEngine(slots=slots, ctx_size=256, batch_size=128, token_s=0.0001, **kwargs)
+    run = Run(engine, tuple(points))
+    assert run.measured.ended == "complete"
+    assert engine.cells_used == 0
+    if not kwargs:
+        for num_prefill, num_decoding, depth in points:
+            num_decoding = min(num_decoding, slots - (num_prefill > 0))
+            num_prefill = min(num_prefill, 128 - num_decoding)
+            has_room = max(depth, 4) + max(num_prefill + 1, DECODES_PER_VISIT + 1) + 2 <= 256
+            if has_room and num_prefill + num_decoding:
+                assert (num_prefill, num_decoding) in run.shapes()
 
 
 def test_a_samples_time_is_that_of_its_step_and_its_kv_is_real() -> None:
