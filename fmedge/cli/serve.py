@@ -6,6 +6,7 @@ import argparse
 
 from fmedge.cli.options import add_config_file, add_models, add_settings, read_config
 from fmedge.cli.pull import fetch_missing
+from fmedge.config import names_of
 from fmedge.errors import ConfigError
 
 
@@ -24,7 +25,10 @@ def run(args: argparse.Namespace) -> int:
             "no model to serve: name one with --model PATH, --model hf:ORG/REPO, FMEDGE_MODEL, or "
             "a [[model]] of the config file (fmedge list shows what is on this machine)"
         )
-    fetch_missing(model.model for model in config.models)
+    wanted = [model.model for model in config.models]
+    served = {name for model in config.models for name in names_of(model)}
+    wanted += [r.file for r in config.replicas if r.model in served or not config.is_narrowed]
+    fetch_missing(wanted)
     from fmedge.server import run as serve
 
     return serve(config, lifeline_fd=args.lifeline_fd)

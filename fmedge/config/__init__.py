@@ -3,7 +3,7 @@
 Nothing else in fmedge reads the environment.
 """
 
-from fmedge.config.cross import check_engine, check_replica, not_served
+from fmedge.config.cross import check_engine, check_replica, names_of, not_served
 from fmedge.config.load import load_config, unknown_variables
 from fmedge.config.places import history_file, state_dir
 from fmedge.config.promises import MAX_NAME_LENGTH, SlaConfig, WorkflowConfig
@@ -32,6 +32,7 @@ __all__ = [
     "check_replica",
     "history_file",
     "load_config",
+    "names_of",
     "nearest",
     "not_served",
     "settings",

@@ -15,6 +15,15 @@ from fmedge.dispatch import DispatcherStatus
 from fmedge.server.plan import ModelPlan
 
 
+class ReplicaFacts(Struct, frozen=True, kw_only=True):
+    """Which file a replica of the model holds."""
+
+    name: str
+    path: str
+    quant: str
+    file_bytes: int
+
+
 class ModelFacts(Struct, frozen=True, kw_only=True):
     """What does not change while a model is served."""
 
@@ -25,6 +34,7 @@ class ModelFacts(Struct, frozen=True, kw_only=True):
     quant: str
     num_params: int
     file_bytes: int
+    replicas: list[ReplicaFacts]
 
 
 class AdminStatus(Struct, frozen=True, kw_only=True):
@@ -50,6 +60,15 @@ def add_routes(
             quant=plan.metadata.quant,
             num_params=plan.metadata.num_params,
             file_bytes=plan.metadata.file_bytes,
+            replicas=[
+                ReplicaFacts(
+                    name=replica.name,
+                    path=replica.engine.model_path,
+                    quant=replica.metadata.quant,
+                    file_bytes=replica.metadata.file_bytes,
+                )
+                for replica in plan.replicas
+            ],
         )
         for plan in plans
     ]

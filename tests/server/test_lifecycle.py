@@ -202,6 +202,64 @@ def test_keys_and_tls(tiny: list[str], tmp_path: Path) -> None:
         assert server.wait() == 0
 
 
+def test_replicas_of_one_model_that_differ(tmp_path: Path) -> None:
+    config, state = tmp_path / "fmedge.toml", tmp_path / "state"
+    config.write_text(
+        f"[[model]]\nmodel = '{cached('tiny')}'\nname = 't'\nthreads = 1\n"
+        "[[replica]]\nmodel = 't'\nname = 'many'\nslots = 3\n"
+        f"[[replica]]\nmodel = 't'\nfile = '{cached('tiny', quant='q8_0')}'\nslots = 1\n"
+    )
+    args = ["--config", str(config), "--state-dir", str(state), "--port", "0"]
+    with serve(*args) as server:
+        port = server.wait_ready()
+        with stream(port, 8) as response:
+            assert b"[DONE]" in response.read()
+        _, body = get(port, "/admin/status")
+        (model,) = body["models"]
+        assert [r["quant"] for r in model["replicas"]] == ["F16", "Q8_0"]
+        statuses = [r["status"] for r in body["load"]["models"][0]["replicas"]]
+        assert [s["name"] for s in statuses] == ["many", "t/1"]
+        server.process.terminate()
+        assert server.wait() == 0
+    assert state.stat().st_mode & 0o777 == 0o700
+    assert "Traceback" not in server.text
+
+
+def test_two_servers_share_a_state_folder(tiny: list[str], tmp_path: Path) -> None:
+    args = [*tiny, "--state-dir", str(tmp_path / "state"), "--port", "0"]
+    with serve(*args) as first:
+        first.wait_ready()
+        with serve(*args) as second:
+            second.wait_ready()
+            assert "another server" in second.text
+            second.process.terminate()
+            assert second.wait() == 0
+        first.process.terminate()
+        assert first.wait() == 0
+    assert "another server" not in first.text
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [
+        ("[sla.a]\nttft_ms = 0\n", 2, "[sla.a] ttft_ms"),
+        ("[sla.a]\nttft_ms = 5\nmodels = ['tt']\n", 2, "no model is called 'tt'"),
+        ("[[replica]]\nmodel = 't'\nfile = 'DEEP'\n", 1, "number of layers is 3, not 2"),
+    ],
+)
+def test_configurations_that_cannot_start_say_why(
+    tmp_path: Path, text: str, code: int, words: str
+) -> None:
+    config = tmp_path / "fmedge.toml"
+    text = text.replace("DEEP", str(cached("tiny", n_layers=3)))
+    config.write_text(f"[[model]]\nmodel = '{cached('tiny')}'\nname = 't'\n{text}")
+    with serve("--config", str(config), "--port", "0") as server:
+        assert server.wait() == code
+    assert server.lines[-1].startswith(f"fmedge: error: {config}: ")
+    assert words in server.lines[-1]
+    assert "Traceback" not in server.text
+
+
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
