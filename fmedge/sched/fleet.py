@@ -1,0 +1,681 @@
+"""What every replica has to do, as arrays, and estimates of what one more request would get there.
+
+The rule: this is told what happens and is asked; it decides nothing. One owner calls it, from one
+thread. Times are seconds of one monotonic clock; estimates are seconds from the time asked about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+from math import inf, isinf, nan
+from random import Random
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from fmedge.sched import arrays, estimate
+from fmedge.sched.arrays import NUM_SCENARIOS, Arrays
+from fmedge.sched.decision import ReplicaEstimate
+from fmedge.sched.lengths import NUM_BINS
+from fmedge.sched.steps import StepLimits
+from fmedge.sched.steptime import PACKED_SIZE, step_time
+
+Floats = NDArray[np.float64]
+
+Sigmas = float | tuple[float, float, float]
+"""How far estimates stray, as the deviation of ln(actual / estimate): of all, or of (ttft, tpot,
+e2e)."""
+
+
+class ReplicaFacts(Struct, frozen=True, kw_only=True):
+    """What of an engine decides its queue; sizes in tokens.
+
+    limits.max_tokens is the engine's batch size. kv_unified: one pool of kv_tokens cells. For other
+    engines only: step_tokens is a step's budget, shared with decoding, 0 for fmedge's own rule;
+    block_tokens: KV is given out in blocks of as many; reserve_prompt: a request starts only where
+    there are blocks for all it has, not just for its first chunk.
+    """
+
+    slots: int
+    ctx_size: int
+    limits: StepLimits
+    kv_unified: bool = False
+    kv_tokens: int = 0
+    step_tokens: int = 0
+    block_tokens: int = 1
+    reserve_prompt: bool = True
+
+
+class Candidate(Struct, kw_only=True):
+    """A request as the fleet sees it.
+
+    num_tokens: prompt and what it has emitted, which a replica must have computed. max_new,
+    min_new: tokens it may and must still give; equal where the length is known. emitted: tokens
+    given already. cdf: float32[NUM_BINS], of all it gives (`LengthDistribution.cdf`), None for
+    max_new exactly. order_key: smaller is served first, equals in order of `put`. Due times are
+    absolute, tpot_limit_s is not; inf promises nothing. rest: float32[NUM_SCENARIOS], l_r in
+    seconds as ascending quantiles, None for 0. weight: of its promise, in harm. num_cached: tokens
+    of it that a replica holds, by name or of all. arrival_s: a future arrival, which must come
+    last in order. first_s: when its first token came, nan if that is to come or not known.
+    """
+
+    request_id: int
+    num_tokens: int
+    max_new: int
+    min_new: int = 0
+    emitted: int = 0
+    cdf: NDArray[np.float32] | None = None
+    order_key: float = 0.0
+    ttft_due_s: float = inf
+    tpot_limit_s: float = inf
+    e2e_due_s: float = inf
+    rest: NDArray[np.float32] | None = None
+    weight: float = 1.0
+    num_cached: Mapping[str, int] | int = 0
+    arrival_s: float = -inf
+    first_s: float = nan
+
+    def cached_on(self, name: str) -> int:
+        held = self.num_cached
+        return held if isinstance(held, int) else held.get(name, 0)
+
+
+class Column(IntEnum):
+    """Columns of `Fleet.assess`: medians in seconds unless named otherwise. X is l_x = E2E - Q, and
+    REST comes on top. P_HOLD: the least of its parts P_TTFT, P_TPOT, P_E2E in each scenario.
+    HARM: expected weight of others' promises that it would break. CACHED in tokens. SCENARIOS:
+    how many were replayed."""
+
+    Q = estimate.Q
+    X = estimate.X
+    REST = estimate.REST
+    TTFT = estimate.TTFT
+    TTFT_P90 = estimate.TTFT_P90
+    TPOT = estimate.TPOT
+    E2E = estimate.E2E
+    E2E_P90 = estimate.E2E_P90
+    P_HOLD = estimate.P_HOLD
+    HARM = estimate.HARM
+    CACHED = estimate.CACHED
+    SCENARIOS = estimate.SCENARIOS
+    P_TTFT = estimate.P_TTFT
+    P_TPOT = estimate.P_TPOT
+    P_E2E = estimate.P_E2E
+
+
+class OutlookColumn(IntEnum):
+    """Columns of `Fleet.outlook`: medians in seconds from now unless named otherwise. TTFT is 0
+    once the first token is out. SLACK: the least of limit minus estimate, inf without a promise.
+    LEFT: tokens it will yet sample."""
+
+    P_HOLD = estimate.O_P_HOLD
+    TTFT = estimate.O_TTFT
+    TTFT_P90 = estimate.O_TTFT_P90
+    E2E = estimate.O_E2E
+    E2E_P90 = estimate.O_E2E_P90
+    TPOT = estimate.O_TPOT
+    SLACK = estimate.O_SLACK
+    IS_RUNNING = estimate.O_IS_RUNNING
+    START = estimate.O_START
+    LEFT = estimate.O_LEFT
+
+
+class SpeedColumn(IntEnum):
+    """Columns of `Fleet.speeds`: seconds per token of one more sequence beside those that decode;
+    seconds per prefill token; tokens/s of the whole replica with all slots decoding, at the depth
+    that its sequences have; share of slots in use."""
+
+    TOKEN_S = 0
+    PREFILL_TOKEN_S = 1
+    TOKENS_PER_S = 2
+    USED = 3
+
+
+class Replay(Struct, frozen=True, kw_only=True):
+    """One scenario of one replica, arrays of n in service order, seconds from the time asked about:
+    start_s (0: it has started), first_s (0: its first token is out), end_s."""
+
+    request_ids: tuple[int, ...]
+    start_s: Floats
+    first_s: Floats
+    end_s: Floats
+    num_preempted: Floats
+
+
+def replica_estimate(name: str, row: Sequence[float]) -> ReplicaEstimate:
+    """A row of `Fleet.assess`, as `.tolist()` gives it, in the form that decisions keep."""
+    return ReplicaEstimate(
+        replica=name,
+        num_cached_tokens=int(row[Column.CACHED]),
+        l_q_s=row[Column.Q],
+        l_x_s=row[Column.X],
+        l_r_s=row[Column.REST],
+        ttft_s=row[Column.TTFT],
+        ttft_p90_s=row[Column.TTFT_P90],
+        tpot_s=row[Column.TPOT],
+        e2e_s=row[Column.E2E],
+        e2e_p90_s=row[Column.E2E_P90],
+        p_hold=row[Column.P_HOLD],
+        harm=row[Column.HARM],
+    )
+
+
+def _strata() -> NDArray[np.uint8]:
+    """Which stratum of its distribution a request draws from in each scenario: permutations,
+    unlike for different requests, of which each quarter (4 scenarios) has one of each quarter of
+    the distribution, so that 4 and 8 scenarios are stratified too."""
+    random = Random(20260)  # noqa: S311 - the same tables in every process
+    out = np.zeros((arrays.NUM_STRATA, NUM_SCENARIOS), np.uint8)
+    for row in out:
+        inside = [random.sample(range(4), 4) for _ in range(4)]
+        for quarter in range(4):
+            for k, part in enumerate(random.sample(range(4), 4)):
+                row[4 * quarter + k] = 4 * part + inside[part][quarter]
+    return out
+
+
+class _Replica:
+    __slots__ = ("facts", "index", "is_derived", "packed", "request_ids")
+
+    def __init__(self, index: int, facts: ReplicaFacts, packed: Floats) -> None:
+        self.index = index
+        self.facts = facts
+        self.packed = packed
+        self.is_derived = True  # its rates are the model's: the engine has not measured yet
+        self.request_ids: set[int] = set()
+
+
+class Fleet:
+    """All replicas and all requests that wait or run on them.
+
+    bodies: what computes; None takes the compiled kernels, and the `estimate` module, with
+    `gather`'s functions, runs the same uncompiled (see tests).
+    """
+
+    def __init__(self, *, bodies: Any = None) -> None:
+        if bodies is None:
+            from fmedge.sched import kernels as bodies  # numba: only where estimates are made
+        self._bodies = bodies
+        self._replicas: dict[str, _Replica] = {}
+        self._free_replicas: list[int] = []
+        self._free_rows: list[int] = []
+        self._bases: dict[int, int] = {}  # by request: where its row begins in _cells
+        self._homes: dict[int, str] = {}
+        self._candidates: dict[int, Candidate] = {}
+        self._num_put = 0
+        self._strata = _strata()
+        self._allocate(num_replicas=8, num_members=64, num_rows=256, old=None)
+
+    def _allocate(
+        self, num_replicas: int, num_members: int, num_rows: int, old: Arrays | None
+    ) -> None:
+        entries = num_members + 1 + arrays.MAX_ARRIVALS
+        new = Arrays(
+            params=np.zeros((num_replicas, arrays.NUM_PARAMS)),
+            packed=np.zeros((num_replicas, PACKED_SIZE)),
+            arrival_draws=np.ones((num_replicas, arrays.NUM_ARRIVAL_DRAWS), np.int32),
+            members=np.zeros((num_replicas, num_members), np.int32),
+            state=np.zeros((num_rows, arrays.NUM_FIELDS)),
+            draws=np.ones((num_rows, NUM_SCENARIOS + 1), np.int32),
+            cdfs=np.ones((num_rows, NUM_BINS), np.float32),
+            rests=np.zeros((num_rows, NUM_SCENARIOS), np.float32),
+            strata=self._strata,
+            ints=np.zeros((arrays.NUM_INTS, entries), np.int64),
+            floats=np.zeros((arrays.NUM_FLOATS, entries)),
+            samples=np.zeros((arrays.NUM_SAMPLES, entries, NUM_SCENARIOS)),
+        )
+        if old is not None:
+            for name in ("params", "packed", "arrival_draws", "members"):
+                source = getattr(old, name)
+                getattr(new, name)[: len(source), : source.shape[1]] = source
+            for name in ("state", "draws", "cdfs", "rests"):
+                source = getattr(old, name)
+                getattr(new, name)[: len(source)] = source
+        had_replicas = 0 if old is None else len(old.params)
+        had_rows = 1 if old is None else len(old.state)  # row 0 is the candidate's
+        self._free_replicas[:0] = range(num_replicas - 1, had_replicas - 1, -1)
+        self._free_rows[:0] = range(num_rows - 1, had_rows - 1, -1)
+        self._arrays = new
+        self._cells = memoryview(new.state.reshape(-1))
+        self._param_cells = memoryview(new.params.reshape(-1))
+        self._packed_cells = memoryview(new.packed.reshape(-1))
+        self._indices = np.zeros(num_replicas, np.int64)
+        self._cached = np.zeros(num_replicas, np.int64)
+        self._rows = np.zeros(entries, np.int64)
+
+    def _grow(self, *, replicas: int = 1, members: int = 1, rows: int = 1) -> None:
+        a = self._arrays
+        num_replicas, num_members = a.members.shape
+        self._allocate(num_replicas * replicas, num_members * members, len(a.state) * rows, a)
+
+    # replicas
+
+    @property
+    def names(self) -> list[str]:
+        """Of all replicas, in order of addition."""
+        return list(self._replicas)
+
+    def add_replica(self, name: str, facts: ReplicaFacts, packed: Floats) -> None:
+        """packed: float64[PACKED_SIZE], its step model with the live corrections; kept, and read
+        again at each `on_step`. ValueError for a second one of a name or impossible facts."""
+        if name in self._replicas:
+            raise ValueError(f"replica {name} was added twice")
+        if facts.slots < 1 or facts.limits.max_tokens < 1 or facts.block_tokens < 1:
+            raise ValueError(f"replica {name} has no slots, no batch or no KV: {facts}")
+        if facts.kv_unified and facts.kv_tokens < facts.block_tokens:
+            raise ValueError(f"replica {name} shares one KV pool of {facts.kv_tokens} tokens")
+        if not self._free_replicas:
+            self._grow(replicas=2)
+        index = self._free_replicas.pop()
+        self._replicas[name] = _Replica(index, facts, packed)
+        limits = facts.limits
+        params = self._arrays.params[index]
+        params[:] = 0.0
+        params[arrays.SLOTS] = facts.slots
+        params[arrays.CTX_SIZE] = facts.ctx_size
+        params[arrays.KV_TOKENS] = facts.kv_tokens if facts.kv_unified else 0
+        params[arrays.MAX_TOKENS] = limits.max_tokens
+        params[arrays.DECODE_BOUND] = limits.decode_bound_s
+        params[arrays.DECODE_SLOWDOWN] = limits.decode_slowdown
+        params[arrays.PREFILL_BOUND] = limits.prefill_bound_s
+        params[arrays.STEPPED_AT] = -inf
+        params[arrays.ARRIVAL_INTERVAL] = inf
+        params[arrays.STEP_TOKENS] = facts.step_tokens
+        params[arrays.BLOCK_TOKENS] = facts.block_tokens
+        params[arrays.RESERVE_PROMPT] = facts.reserve_prompt
+        self.set_packed(name, packed)
+
+    def remove_replica(self, name: str) -> list[int]:
+        """Its requests, which are in the fleet no longer. KeyError if there is none of the name."""
+        replica = self._replicas[name]
+        request_ids = self.requests_on(name)
+        for request_id in request_ids:
+            self.take(request_id)
+        del self._replicas[name]
+        self._free_replicas.append(replica.index)
+        return request_ids
+
+    def set_packed(self, name: str, packed: Floats) -> None:
+        """From now on, the step model of a replica is this one."""
+        replica = self._replicas[name]
+        replica.packed = packed
+        self._arrays.packed[replica.index] = packed
+        if replica.is_derived:
+            self.set_rates(name, 0.0, 0.0)
+
+    def set_rates(self, name: str, prefill_s_per_token: float, decode_s: float) -> None:
+        """The speeds that the engine's policy goes by (`StepRates`); 0 takes the step model's."""
+        replica = self._replicas[name]
+        packed, params = replica.packed, self._arrays.params[replica.index]
+        replica.is_derived = prefill_s_per_token <= 0 or decode_s <= 0
+        if prefill_s_per_token <= 0:
+            chunk = min(512, replica.facts.limits.max_tokens)
+            prefill_s_per_token = step_time(packed, chunk, 0, 0, chunk * chunk / 2) / chunk
+        if decode_s <= 0:
+            decode_s = step_time(packed, 0, 1, min(256, replica.facts.ctx_size), 0)
+        params[arrays.PREFILL_RATE] = prefill_s_per_token
+        params[arrays.DECODE_RATE] = decode_s
+
+    def set_arrivals(
+        self,
+        name: str,
+        interval_s: float,
+        num_prompt: int = 0,
+        max_new: int = 1,
+        cdf: NDArray[np.float32] | None = None,
+    ) -> None:
+        """Further requests to expect, evenly spaced, behind all others; interval inf for none.
+
+        num_prompt: tokens of each to prefill. max_new: most it gives; cdf: float32[NUM_BINS] of
+        what it gives, None for max_new.
+        """
+        replica = self._replicas[name]
+        params = self._arrays.params[replica.index]
+        if isinf(interval_s):
+            params[arrays.ARRIVAL_INTERVAL] = inf
+            return
+        if not interval_s > 0 or num_prompt < 1 or max_new < 1:
+            raise ValueError(
+                f"arrivals every {interval_s} s of {num_prompt} tokens, up to {max_new} new ones"
+            )
+        params[arrays.ARRIVAL_INTERVAL] = interval_s
+        params[arrays.ARRIVAL_PROMPT] = num_prompt
+        known = self._arrays.cdfs[0] if cdf is None else cdf
+        self._bodies.draw_arrivals(self._arrays, replica.index, known, max_new, cdf is None)
+
+    def on_step(self, name: str, now_s: float) -> None:
+        """A replica ended a step, and began the next one: call it after what the step told."""
+        replica = self._replicas[name]
+        index = replica.index
+        self._param_cells[index * arrays.NUM_PARAMS + arrays.STEPPED_AT] = now_s
+        start = index * PACKED_SIZE
+        self._packed_cells[start : start + PACKED_SIZE] = memoryview(replica.packed)
+
+    # requests
+
+    def put(self, name: str, candidate: Candidate, now_s: float = -inf) -> None:
+        """It waits on a replica, in its place by order_key. now_s: when it was handed over, since
+        it cannot be in a step that had begun then. KeyError, ValueError for a request that is
+        in the fleet already or can give nothing."""
+        replica = self._replicas[name]
+        request_id = candidate.request_id
+        if request_id in self._bases:
+            raise ValueError(f"request {request_id} is on {self._homes[request_id]} already")
+        if candidate.max_new < 1 or candidate.num_tokens < 1:
+            raise ValueError(
+                f"request {request_id} has {candidate.num_tokens} tokens and may give "
+                f"{candidate.max_new}"
+            )
+        if len(replica.request_ids) == self._arrays.members.shape[1]:
+            self._grow(members=2)
+        if not self._free_rows:
+            self._grow(rows=2)
+        row = self._free_rows.pop()
+        self._num_put += 1
+        self._write(row, candidate, self._num_put, candidate.cached_on(name), now_s)
+        self._bases[request_id] = row * arrays.NUM_FIELDS
+        self._homes[request_id] = name
+        self._candidates[request_id] = candidate
+        replica.request_ids.add(request_id)
+        self._bodies.add_member(self._arrays, replica.index, row)
+
+    def _write(
+        self, row: int, candidate: Candidate, serial: int, num_cached: int, now_s: float
+    ) -> None:
+        a, c = self._arrays, candidate
+        a.state[row] = (
+            c.order_key,
+            serial,
+            c.request_id,
+            now_s,
+            c.arrival_s,
+            c.first_s,
+            c.num_tokens,
+            0,
+            0,
+            arrays.WAITING,
+            num_cached,
+            c.max_new,
+            min(c.min_new, c.max_new),
+            c.emitted,
+            c.ttft_due_s,
+            c.tpot_limit_s,
+            c.e2e_due_s,
+            c.weight,
+            0,  # drawn when first needed
+            0,
+            (c.request_id * 37) % arrays.NUM_STRATA,
+            c.cdf is not None,
+            c.rest is not None,
+            0,
+        )
+        if c.cdf is not None:
+            a.cdfs[row] = c.cdf
+        if c.rest is not None:
+            a.rests[row] = c.rest
+
+    def take(self, request_id: int) -> Candidate:
+        """Out of the fleet; what it is by now, so that it can be put elsewhere. KeyError."""
+        candidate = self.candidate(request_id)
+        replica = self._replicas[self._homes.pop(request_id)]
+        row = self._bases.pop(request_id) // arrays.NUM_FIELDS
+        del self._candidates[request_id]
+        replica.request_ids.remove(request_id)
+        self._bodies.drop_member(self._arrays, replica.index, row)
+        self._free_rows.append(row)
+        return candidate
+
+    def candidate(self, request_id: int) -> Candidate:
+        """What a request is by now, as a waiting one; a copy. KeyError."""
+        base = self._bases[request_id]
+        put, cells = self._candidates[request_id], self._cells
+        new = int(cells[base + arrays.NUM_NEW])
+        return Candidate(
+            request_id=request_id,
+            num_tokens=put.num_tokens + new,
+            max_new=max(1, put.max_new - new),
+            min_new=max(0, put.min_new - new),
+            emitted=put.emitted + new,
+            cdf=put.cdf,
+            order_key=cells[base + arrays.ORDER],
+            ttft_due_s=cells[base + arrays.TTFT_DUE],
+            tpot_limit_s=cells[base + arrays.TPOT_LIMIT],
+            e2e_due_s=cells[base + arrays.E2E_DUE],
+            rest=put.rest,
+            weight=cells[base + arrays.WEIGHT],
+            num_cached=put.num_cached,
+            arrival_s=put.arrival_s,
+            first_s=cells[base + arrays.FIRST_AT],
+        )
+
+    def set_order(self, request_id: int, order_key: float) -> None:
+        """Another place in its replica's service order. KeyError."""
+        base = self._bases[request_id]
+        index, row = self._replicas[self._homes[request_id]].index, base // arrays.NUM_FIELDS
+        self._bodies.drop_member(self._arrays, index, row)
+        self._cells[base + arrays.ORDER] = order_key
+        self._bodies.add_member(self._arrays, index, row)
+
+    def set_promise(
+        self,
+        request_id: int,
+        *,
+        ttft_due_s: float = inf,
+        tpot_limit_s: float = inf,
+        e2e_due_s: float = inf,
+        weight: float = 1.0,
+    ) -> None:
+        """Another promise; none by default. KeyError."""
+        base, cells = self._bases[request_id], self._cells
+        cells[base + arrays.TTFT_DUE] = ttft_due_s
+        cells[base + arrays.TPOT_LIMIT] = tpot_limit_s
+        cells[base + arrays.E2E_DUE] = e2e_due_s
+        cells[base + arrays.WEIGHT] = weight
+
+    def __contains__(self, request_id: int) -> bool:
+        return request_id in self._bases
+
+    def replica_of(self, request_id: int) -> str | None:
+        return self._homes.get(request_id)
+
+    def requests_on(self, name: str) -> list[int]:
+        """In service order. KeyError."""
+        index = self._replicas[name].index
+        a = self._arrays
+        rows = a.members[index, : int(a.params[index, arrays.NUM_HERE])]
+        return [int(i) for i in a.state[rows, arrays.REQUEST_ID]]
+
+    def num_requests(self, name: str) -> int:
+        return len(self._replicas[name].request_ids)
+
+    def on_started(self, request_id: int, num_cached: int) -> None:
+        """Its prefill begins, with so many tokens found in the cache; harmless once it has begun.
+        KeyError."""
+        base, cells = self._bases[request_id], self._cells
+        if cells[base + arrays.PHASE_NOW] == arrays.WAITING:
+            cells[base + arrays.NUM_COMPUTED] = num_cached
+            cells[base + arrays.PHASE_NOW] = arrays.PREFILLING
+
+    def on_prefilled(self, request_id: int, num_computed: int) -> None:
+        """It prefills, and so many of its tokens are computed by now. KeyError."""
+        base, cells = self._bases[request_id], self._cells
+        cells[base + arrays.NUM_COMPUTED] = num_computed
+        cells[base + arrays.PHASE_NOW] = arrays.PREFILLING
+
+    def on_tokens(self, request_id: int, num_tokens: int) -> None:
+        """It emitted tokens, so it decodes. KeyError."""
+        base, cells = self._bases[request_id], self._cells
+        cells[base + arrays.NUM_NEW] += num_tokens
+        cells[base + arrays.PHASE_NOW] = arrays.DECODING
+
+    def on_first_token(self, request_id: int, now_s: float) -> None:
+        """When its first token came, for what is left of its promise. KeyError."""
+        self._cells[self._bases[request_id] + arrays.FIRST_AT] = now_s
+
+    def on_preempted(self, request_id: int) -> None:
+        """It waits again, and nothing of it is computed. KeyError."""
+        base, cells = self._bases[request_id], self._cells
+        cells[base + arrays.PHASE_NOW] = arrays.WAITING
+        cells[base + arrays.NUM_COMPUTED] = cells[base + arrays.NUM_CACHED] = 0
+
+    # estimates
+
+    def assess(
+        self,
+        now_s: float,
+        candidate: Candidate,
+        names: Sequence[str] | None = None,
+        *,
+        sigma: Sigmas = 0.0,
+        num_scenarios: int = NUM_SCENARIOS,
+        with_harm: bool = False,
+        without: int | None = None,
+        stop_at: float = inf,
+    ) -> Floats:
+        """What the candidate would get on each of `names` (None: all): float64[n, len(Column)].
+
+        The candidate may be in the fleet itself: it is left out where it is. num_scenarios: 1 (of
+        median lengths), 4, 8 or 16. with_harm: replay the others' promises too, with and without
+        it. without: a request that is taken to be absent. stop_at: once a replica, in the order
+        given, has P_HOLD - HARM of this, the following get one scenario and no harm. KeyError.
+        """
+        chosen = self._replicas if names is None else names
+        n = len(chosen)
+        indices, cached = self._indices, self._cached
+        if n > len(indices):
+            indices, cached = np.zeros(n, np.int64), np.zeros(n, np.int64)
+        replicas, held = self._replicas, candidate.num_cached
+        indices[:n] = [replicas[name].index for name in chosen]
+        if isinstance(held, int):
+            cached[:n] = held
+        else:
+            cached[:n] = [held.get(name, 0) for name in chosen]
+        return self._assess(
+            now_s,
+            candidate,
+            indices[:n],
+            cached[:n],
+            sigma,
+            num_scenarios,
+            with_harm,
+            False,
+            self._row(without),
+            stop_at,
+        )
+
+    def alone(
+        self, now_s: float, name: str, candidate: Candidate, *, sigma: Sigmas = 0.0
+    ) -> Floats:
+        """The candidate on a replica that has nothing else to do, a bound of what can be:
+        float64[len(Column)]. KeyError."""
+        indices = np.array([self._replicas[name].index])
+        cached = np.array([candidate.cached_on(name)])
+        return self._assess(
+            now_s, candidate, indices, cached, sigma, NUM_SCENARIOS, False, True, -1, inf
+        )[0]
+
+    def _assess(
+        self,
+        now_s: float,
+        candidate: Candidate,
+        indices: NDArray[np.int64],
+        cached: NDArray[np.int64],
+        sigma: Sigmas,
+        num_scenarios: int,
+        with_harm: bool,
+        is_alone: bool,
+        without: int,
+        stop_at: float,
+    ) -> Floats:
+        if candidate.max_new < 1 or candidate.num_tokens < 1:
+            raise ValueError(
+                f"request {candidate.request_id} has {candidate.num_tokens} tokens and may give "
+                f"{candidate.max_new}"
+            )
+        base = self._bases.get(candidate.request_id)
+        self._write(0, candidate, self._num_put + 1, 0, now_s)
+        out = np.empty((len(indices), len(Column)))
+        self._bodies.assess(
+            self._arrays,
+            indices,
+            cached,
+            now_s,
+            _sigmas(sigma),
+            _checked(num_scenarios),
+            with_harm,
+            is_alone,
+            -1 if base is None else base // arrays.NUM_FIELDS,
+            without,
+            stop_at,
+            out,
+        )
+        return out
+
+    def _row(self, request_id: int | None) -> int:
+        return -1 if request_id is None else self._bases[request_id] // arrays.NUM_FIELDS
+
+    def outlook(
+        self,
+        now_s: float,
+        name: str,
+        *,
+        sigma: Sigmas = 0.0,
+        num_scenarios: int = NUM_SCENARIOS,
+        without: int | None = None,
+    ) -> tuple[list[int], Floats]:
+        """What each request of a replica will get: ids in service order and
+        float64[n, len(OutlookColumn)]. KeyError."""
+        replica = self._replicas[name]
+        out = np.empty((len(replica.request_ids), len(OutlookColumn)))
+        n = self._bodies.outlook(
+            self._arrays,
+            replica.index,
+            now_s,
+            _sigmas(sigma),
+            _checked(num_scenarios),
+            self._row(without),
+            self._rows,
+            out,
+        )
+        return self._ids(n), out[:n]
+
+    def replay(self, now_s: float, name: str, scenario: int = arrays.MEDIAN) -> Replay:
+        """One scenario (0 to NUM_SCENARIOS - 1, or the one of median lengths) in full. KeyError."""
+        replica = self._replicas[name]
+        out = np.empty((len(replica.request_ids), estimate.NUM_REPLAY_COLUMNS))
+        n = self._bodies.replay_one(self._arrays, replica.index, now_s, scenario, self._rows, out)
+        return Replay(
+            request_ids=tuple(self._ids(n)),
+            start_s=np.maximum(out[:, 0], 0.0),
+            first_s=out[:, 1],
+            end_s=out[:, 2],
+            num_preempted=out[:, 3],
+        )
+
+    def _ids(self, n: int) -> list[int]:
+        return [int(i) for i in self._arrays.state[self._rows[:n], arrays.REQUEST_ID]]
+
+    def speeds(self, names: Sequence[str] | None = None) -> Floats:
+        """How fast replicas are as they are loaded: float64[n, len(SpeedColumn)]. KeyError."""
+        chosen = self._replicas if names is None else names
+        indices = np.array([self._replicas[name].index for name in chosen], np.int64)
+        out = np.empty((len(indices), len(SpeedColumn)))
+        self._bodies.speeds(self._arrays, indices, out)
+        return out
+
+    def estimate_speed(self, name: str) -> float:
+        """Seconds per token of one more sequence on a replica, as it is loaded. KeyError."""
+        return float(self.speeds((name,))[0, SpeedColumn.TOKEN_S])
+
+
+def _sigmas(sigma: Sigmas) -> tuple[float, float, float]:
+    return sigma if isinstance(sigma, tuple) else (sigma, sigma, sigma)
+
+
+def _checked(num_scenarios: int) -> int:
+    if not 1 <= num_scenarios <= NUM_SCENARIOS:
+        raise ValueError(f"there are 1 to {NUM_SCENARIOS} scenarios, not {num_scenarios}")
+    return num_scenarios

@@ -1,0 +1,129 @@
+"""The one file that compiles: plain functions of the estimator, with explicit signatures.
+
+The rule: nothing here computes. What the kernels do is in replay.py, gather.py and estimate.py,
+which also run uncompiled; import this module only where estimates are needed, since it compiles
+(or loads) them. Compiled code is kept in a folder named after the sources that went into it, so
+that it can never be older than they are: beside the package, in the user's cache where that is not
+writable, or nowhere (then each start compiles) where neither is.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numba
+from numba import boolean, f4, f8, i4, i8, njit, types, u1, void
+from numba.extending import register_jitable
+
+from fmedge.sched import arrays, estimate, gather, lengths, replay, steps, steptime
+
+_started_s = perf_counter()
+
+
+def _digest() -> str:
+    """Of everything that is compiled, and of what compiles it."""
+    digest = sha256(numba.__version__.encode())
+    for module in (arrays, estimate, gather, lengths, replay, steps, steptime):
+        digest.update(Path(str(module.__file__)).read_bytes())
+    digest.update(Path(__file__).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _is_writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def cache_folder() -> Path | None:
+    """Where compiled kernels are kept: $NUMBA_CACHE_DIR if set, else the first that is writable of
+    the package's __pycache__ and the user's cache folder; None if none is."""
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    choices = [Path(__file__).parent / "__pycache__", user / "fmedge"]
+    if os.environ.get("NUMBA_CACHE_DIR"):
+        choices = [Path(os.environ["NUMBA_CACHE_DIR"])]
+    name = f"kernels-{_digest()}"
+    return next((c / name for c in choices if _is_writable(c / name)), None)
+
+
+_HELPERS: tuple[Callable[..., Any], ...] = (
+    steptime.step_time,
+    steps.budget_tokens,
+    steps.chunk_tokens,
+    lengths.length_cdf,
+    lengths.length_quantile,
+    *(f for f in vars(replay).values() if getattr(f, "__module__", "") == replay.__name__),
+    *(f for f in vars(gather).values() if getattr(f, "__module__", "") == gather.__name__),
+    *(f for f in vars(estimate).values() if getattr(f, "__module__", "") == estimate.__name__),
+)
+
+for _helper in dict.fromkeys(_HELPERS):
+    register_jitable(_helper)
+
+_ARRAYS = types.NamedTuple(
+    [
+        f8[:, ::1],  # params
+        f8[:, ::1],  # packed
+        i4[:, ::1],  # arrival_draws
+        i4[:, ::1],  # members
+        f8[:, ::1],  # state
+        i4[:, ::1],  # draws
+        f4[:, ::1],  # cdfs
+        f4[:, ::1],  # rests
+        u1[:, ::1],  # strata
+        i8[:, ::1],  # ints
+        f8[:, ::1],  # floats
+        f8[:, :, ::1],  # samples
+    ],
+    arrays.Arrays,
+)
+_SIGMAS = types.UniTuple(f8, 3)
+
+_FOLDER = cache_folder()
+"""Of this process."""
+
+
+def _compile(signature: Any, body: Callable[..., Any]) -> Callable[..., Any]:
+    if _FOLDER is None:
+        compiled: Callable[..., Any] = njit(signature)(body)
+        return compiled
+    # numba chooses a function's folder when it is decorated, by this setting alone
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(_FOLDER)
+    try:
+        compiled = njit(signature, cache=True)(body)
+    finally:
+        numba.config.CACHE_DIR = before
+    return compiled
+
+
+assess = _compile(
+    void(_ARRAYS, i8[::1], i8[::1], f8, _SIGMAS, i8, boolean, boolean, i8, i8, f8, f8[:, ::1]),
+    estimate.assess,
+)
+outlook = _compile(
+    i8(_ARRAYS, i8, f8, _SIGMAS, i8, i8, i8[::1], f8[:, ::1]),
+    estimate.outlook,
+)
+replay_one = _compile(i8(_ARRAYS, i8, f8, i8, i8[::1], f8[:, ::1]), estimate.replay_one)
+speeds = _compile(void(_ARRAYS, i8[::1], f8[:, ::1]), estimate.speeds)
+draw_arrivals = _compile(void(_ARRAYS, i8, f4[::1], i8, boolean), gather.draw_arrivals)
+add_member = _compile(void(_ARRAYS, i8, i8), gather.add_member)
+drop_member = _compile(void(_ARRAYS, i8, i8), gather.drop_member)
+
+_took_s = perf_counter() - _started_s
+
+
+def warm() -> float:
+    """Seconds that compiling, or loading, took when this module was imported: call it early, on a
+    thread that may wait."""
+    return _took_s

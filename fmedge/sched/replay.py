@@ -1,0 +1,540 @@
+"""What a replica will do with the requests it has, event by event.
+
+The rule: this is the engine's own policy (`sched.steps`) and nothing beside it. Between two events
+(a sequence ends, a prefill completes, KV runs out, a request arrives at a free slot) every step is
+alike but for K and A, which grow evenly, so n steps take n times the step at their mean: a replay
+costs a few operations per event instead of per step.
+
+Plain functions over numbers and arrays (laid out in arrays.py); kernels.py compiles them unchanged.
+A replica's requests are "entries", numbered in service order.
+
+Other engines (ReplicaFacts.step_tokens > 0): one token budget a step, shared with decoding, no time
+bounds, KV in blocks, and a request that finds no block preempts the youngest (vLLM's scheduler).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fmedge.sched.arrays import (
+    ADMITTED,
+    ARRIVAL_INTERVAL,
+    ARRIVAL_PROMPT,
+    ARRIVE,
+    BASE_CACHED,
+    BASE_COMPUTED,
+    BASE_LATE,
+    BASE_NEW,
+    BASE_PHASE,
+    BASE_ROW,
+    BASE_TOKENS,
+    BLOCK_TOKENS,
+    CACHED,
+    CHUNK,
+    COMPUTED,
+    CTX_SIZE,
+    DECODE_BOUND,
+    DECODE_LIST,
+    DECODE_RATE,
+    DECODE_SLOWDOWN,
+    DECODING,
+    END,
+    END_STEP,
+    ENDED,
+    FIRST,
+    KV_TOKENS,
+    LEFT,
+    MAX_ARRIVALS,
+    MAX_TOKENS,
+    NEVER,
+    NUM_ARRIVAL_DRAWS,
+    PHASE,
+    PREEMPTED,
+    PREFILL_BOUND,
+    PREFILL_RATE,
+    PREFILLING,
+    RESERVE_PROMPT,
+    SLOT_LIST,
+    SLOTS,
+    START,
+    STEP_TOKENS,
+    TOKENS,
+    WAITING,
+    WANTED,
+)
+from fmedge.sched.steps import TAIL_FACTOR, budget_tokens, chunk_tokens
+from fmedge.sched.steptime import step_time
+
+KV_MARGIN_TOKENS = 32
+"""Cells that each running sequence finds free when one more starts, as replica/placement.py has
+it."""
+
+
+def blocks(num_tokens: int, block_tokens: int) -> int:
+    """KV blocks that hold so many tokens."""
+    return (num_tokens + block_tokens - 1) // block_tokens
+
+
+def growth_blocks(ints: Any, num_decoding: int, steps: int, more: int, block_tokens: int) -> int:
+    """Blocks that the decoding sequences need for `more` further tokens each."""
+    if block_tokens == 1:
+        return num_decoding * more
+    need = 0
+    for j in range(num_decoding):
+        computed = ints[COMPUTED, ints[DECODE_LIST, j]] + steps
+        need += blocks(computed + more, block_tokens) - blocks(computed, block_tokens)
+    return need
+
+
+def num_used_blocks(
+    ints: Any, num_decoding: int, num_slotted: int, steps: int, block_tokens: int
+) -> int:
+    """Blocks that live sequences hold."""
+    used = 0
+    for j in range(num_decoding):
+        used += blocks(ints[COMPUTED, ints[DECODE_LIST, j]] + steps, block_tokens)
+    for j in range(num_slotted):
+        e = ints[SLOT_LIST, j]
+        if ints[PHASE, e] == PREFILLING:
+            used += blocks(ints[COMPUTED, e], block_tokens)
+    return used
+
+
+def begin_decoding(ints: Any, e: int, num_decoding: int, steps: int, left: int) -> None:
+    """Put an entry on the list of the decoding, which is in falling order of the step each ends
+    at. A decoding entry's COMPUTED is counted from step 0 of this replay: minus `steps`."""
+    end_step = steps + left
+    ints[PHASE, e] = DECODING
+    ints[COMPUTED, e] -= steps
+    ints[END_STEP, e] = end_step
+    j = num_decoding
+    while j > 0 and ints[END_STEP, ints[DECODE_LIST, j - 1]] < end_step:
+        ints[DECODE_LIST, j] = ints[DECODE_LIST, j - 1]
+        j -= 1
+    ints[DECODE_LIST, j] = e
+
+
+def take_slot(ints: Any, e: int, num_slotted: int) -> None:
+    """Admit an entry: it has a slot now, and its place in service order among the others."""
+    ints[PHASE, e] = ADMITTED
+    j = num_slotted
+    while j > 0 and ints[SLOT_LIST, j - 1] > e:
+        ints[SLOT_LIST, j] = ints[SLOT_LIST, j - 1]
+        j -= 1
+    ints[SLOT_LIST, j] = e
+
+
+def leave_list(ints: Any, which: int, count: int, e: int) -> None:
+    """Take an entry off SLOT_LIST or DECODE_LIST."""
+    j = 0
+    while ints[which, j] != e:
+        j += 1
+    while j < count - 1:
+        ints[which, j] = ints[which, j + 1]
+        j += 1
+
+
+def steps_until(first_s: float, second_s: float, wait_s: float, most: int) -> int:
+    """Steps, 1 to `most`, after which at least wait_s have passed, where the first takes first_s
+    and each one as much longer than the one before as the second does."""
+    if wait_s <= first_s:
+        return 1
+    rise_s = second_s - first_s
+    estimate = wait_s / first_s
+    if rise_s > 1e-12 * first_s:
+        half = first_s - rise_s / 2
+        estimate = 2 * wait_s / (half + (half * half + 2 * rise_s * wait_s) ** 0.5)
+    if estimate >= most:
+        return most
+    n = int(estimate)
+    if n * first_s + rise_s * (n * (n - 1) / 2) < wait_s:
+        n += 1
+    return max(1, min(n, most))
+
+
+def begin_replay(
+    params: Any,
+    draws: Any,
+    ints: Any,
+    floats: Any,
+    num_entries: int,
+    absent: int,
+    scenario: int,
+) -> None:
+    """Copy the gathered entries and give each the output that it has in this scenario. absent: an
+    entry that is left out, -1 for none."""
+    ctx_size = int(params[CTX_SIZE])
+    for e in range(num_entries):
+        row = ints[BASE_ROW, e]
+        tokens = ints[BASE_TOKENS, e]
+        left = draws[row, scenario] - int(floats[BASE_NEW, e])
+        ints[LEFT, e] = max(1, min(left, ctx_size - tokens))
+        ints[TOKENS, e] = tokens
+        ints[COMPUTED, e] = ints[BASE_COMPUTED, e]
+        ints[PHASE, e] = ENDED if e == absent else ints[BASE_PHASE, e]
+        ints[CACHED, e] = ints[BASE_CACHED, e]
+        ints[PREEMPTED, e] = 0
+        floats[START, e] = NEVER if ints[BASE_PHASE, e] == WAITING else 0.0
+        floats[FIRST, e] = 0.0 if ints[BASE_PHASE, e] == DECODING else NEVER
+        floats[END, e] = NEVER
+
+
+def replay(
+    params: Any,
+    packed: Any,
+    arrival_draws: Any,
+    draws: Any,
+    ints: Any,
+    floats: Any,
+    num_entries: int,
+    absent: int,
+    scenario: int,
+    behind_s: float,
+) -> int:
+    """Run until every wanted entry has ended; START, FIRST and END say when (NEVER: not reached).
+
+    behind_s: how long ago the running step began, 0 for none. Gives back the number of events.
+    """
+    begin_replay(params, draws, ints, floats, num_entries, absent, scenario)
+    slots = int(params[SLOTS])
+    max_tokens = int(params[MAX_TOKENS])
+    kv_blocks = int(params[KV_TOKENS]) // int(params[BLOCK_TOKENS])
+    block_tokens = int(params[BLOCK_TOKENS])
+    step_tokens = int(params[STEP_TOKENS])
+    is_foreign = step_tokens > 0
+    tail = 1.0 if is_foreign else TAIL_FACTOR
+    interval_s = params[ARRIVAL_INTERVAL]
+    most_entries = min(ints.shape[1], num_entries + MAX_ARRIVALS)
+    if interval_s >= NEVER:
+        most_entries = num_entries
+
+    t = 0.0
+    steps = 0  # that the decoding have taken since the replay began
+    decode_kv = 0  # K: tokens held by the decoding
+    prefill_kv = 0  # by the prefilling
+    num_decoding = 0
+    num_slotted = 0  # not decoding, but in a slot: admitted or prefilling
+    num_wanted = 0
+    for e in range(num_entries):
+        phase = ints[PHASE, e]
+        if ints[WANTED, e] != 0 and phase != ENDED:
+            num_wanted += 1
+        if phase == DECODING:
+            decode_kv += ints[COMPUTED, e]
+            begin_decoding(ints, e, num_decoding, 0, ints[LEFT, e])
+            num_decoding += 1
+        elif phase == PREFILLING:
+            prefill_kv += ints[COMPUTED, e]
+            ints[SLOT_LIST, num_slotted] = e
+            num_slotted += 1
+
+    is_running_step = behind_s > 0.0 and num_decoding + num_slotted > 0
+    if is_running_step:
+        t = -behind_s
+    num_total = num_entries  # with the anticipated arrivals so far
+    head = 0  # nothing before it waits
+    may_admit = True
+    num_events = 0
+    while num_wanted > 0 and num_events < 1_000_000:
+        num_events += 1
+
+        # slots
+        next_arrival_s = NEVER
+        e = head
+        while num_decoding + num_slotted < slots:
+            if e == num_total:
+                if num_total == most_entries:
+                    break
+                k = num_total - num_entries
+                ints[PHASE, e] = WAITING
+                ints[TOKENS, e] = int(params[ARRIVAL_PROMPT])
+                ints[COMPUTED, e] = 0
+                ints[CACHED, e] = 0
+                ints[WANTED, e] = 0
+                ints[PREEMPTED, e] = 0
+                ints[BASE_LATE, e] = 0
+                # steps through the table that is coprime to its size, begun elsewhere each time
+                ints[LEFT, e] = arrival_draws[(k * 37 + scenario * 11) % NUM_ARRIVAL_DRAWS]
+                floats[START, e] = floats[FIRST, e] = floats[END, e] = NEVER
+                floats[ARRIVE, e] = (k + 1) * interval_s
+                num_total += 1
+            if ints[PHASE, e] != WAITING or (is_running_step and ints[BASE_LATE, e] != 0):
+                e += 1
+                continue
+            if floats[ARRIVE, e] > t:
+                next_arrival_s = floats[ARRIVE, e]
+                break
+            take_slot(ints, e, num_slotted)
+            num_slotted += 1
+            e += 1
+        while head < num_total and ints[PHASE, head] != WAITING:
+            head += 1
+        if num_decoding + num_slotted == 0:
+            if is_running_step:
+                is_running_step = False
+                t = max(t, 0.0)
+                continue
+            if next_arrival_s >= NEVER:
+                break
+            t = next_arrival_s
+            continue
+
+        # KV that is free, once what decodes has taken its share of the next step
+        free = 0
+        if kv_blocks > 0:
+            used = decode_kv + prefill_kv
+            if block_tokens > 1:
+                used = num_used_blocks(ints, num_decoding, num_slotted, steps, block_tokens)
+            free = kv_blocks - used
+
+        # beginning to prefill
+        budget = 0
+        first = -1
+        num_prefilling = 0
+        if num_slotted > 0:
+            if is_foreign:
+                budget = max(0, step_tokens - num_decoding)
+            else:
+                budget = budget_tokens(
+                    num_decoding,
+                    num_slotted,
+                    params[PREFILL_RATE],
+                    params[DECODE_RATE],
+                    max_tokens,
+                    params[DECODE_BOUND],
+                    params[DECODE_SLOWDOWN],
+                    params[PREFILL_BOUND],
+                )
+            ahead = 0
+            is_blocked = is_foreign and not may_admit
+            num_running = num_decoding
+            reserved = 0
+            for j in range(num_slotted):
+                if ints[PHASE, ints[SLOT_LIST, j]] == PREFILLING:
+                    num_running += 1
+            if is_foreign and kv_blocks > 0:
+                reserved = growth_blocks(ints, num_decoding, steps, 1, block_tokens)
+            for j in range(num_slotted):
+                e = ints[SLOT_LIST, j]
+                if ints[PHASE, e] != PREFILLING:
+                    if is_blocked or ahead >= budget:
+                        break
+                    chunk = min(ints[TOKENS, e] - ints[CACHED, e], budget - ahead)
+                    if kv_blocks > 0 and num_running > 0:
+                        if is_foreign:
+                            need = ints[TOKENS, e]
+                            if params[RESERVE_PROMPT] == 0.0:
+                                need = ints[CACHED, e] + chunk
+                            if blocks(need, block_tokens) > free - reserved:
+                                break
+                        elif ints[TOKENS, e] + KV_MARGIN_TOKENS * (num_running + 1) > free:
+                            break
+                    ints[PHASE, e] = PREFILLING
+                    ints[COMPUTED, e] = ints[CACHED, e]
+                    prefill_kv += ints[CACHED, e]
+                    num_running += 1
+                    if floats[START, e] >= NEVER:
+                        floats[START, e] = t
+                    if kv_blocks > 0:
+                        free -= blocks(ints[CACHED, e], block_tokens)
+                if first < 0:
+                    first = e
+                num_prefilling += 1
+                pending = ints[TOKENS, e] - ints[COMPUTED, e]
+                if is_foreign and kv_blocks > 0:
+                    chunk = min(pending, max(0, budget - ahead))
+                    reserved += blocks(ints[COMPUTED, e] + chunk, block_tokens) - blocks(
+                        ints[COMPUTED, e], block_tokens
+                    )
+                ahead += pending
+
+        # whom KV has no room for
+        must_preempt = False
+        num_running = num_decoding + num_prefilling
+        if kv_blocks > 0:
+            free -= growth_blocks(ints, num_decoding, steps, 1, block_tokens)
+            must_preempt = free < 0 or (free == 0 and num_decoding == 0 and not is_foreign)
+            if is_foreign and not must_preempt and first >= 0:
+                ahead = 0
+                left = free
+                for j in range(num_slotted):
+                    e = ints[SLOT_LIST, j]
+                    if ints[PHASE, e] == PREFILLING and ahead < budget:
+                        chunk = min(ints[TOKENS, e] - ints[COMPUTED, e], budget - ahead)
+                        ahead += chunk
+                        left -= blocks(ints[COMPUTED, e] + chunk, block_tokens) - blocks(
+                            ints[COMPUTED, e], block_tokens
+                        )
+                must_preempt = left < 0
+        if must_preempt:
+            victim = -1
+            for j in range(num_decoding):
+                victim = max(victim, ints[DECODE_LIST, j])
+            for j in range(num_slotted):
+                e = ints[SLOT_LIST, j]
+                if ints[PHASE, e] == PREFILLING:
+                    victim = max(victim, e)
+            if ints[PHASE, victim] == DECODING:
+                leave_list(ints, DECODE_LIST, num_decoding, victim)
+                num_decoding -= 1
+                computed = ints[COMPUTED, victim] + steps
+                decode_kv -= computed
+                ints[TOKENS, victim] = computed + 1
+                ints[LEFT, victim] = ints[END_STEP, victim] - steps
+            else:
+                leave_list(ints, SLOT_LIST, num_slotted, victim)
+                num_slotted -= 1
+                prefill_kv -= ints[COMPUTED, victim]
+            ints[COMPUTED, victim] = 0
+            ints[CACHED, victim] = 0
+            if num_running == 1:  # alone, and still too large: the engine cuts it off here
+                ints[PHASE, victim] = ENDED
+                floats[END, victim] = t
+                floats[FIRST, victim] = min(floats[FIRST, victim], t)
+                num_wanted -= ints[WANTED, victim]
+            else:
+                ints[PHASE, victim] = WAITING
+                ints[PREEMPTED, victim] += 1
+                head = min(head, victim)
+                may_admit = False
+            continue
+        may_admit = True
+
+        # how many steps alike follow
+        num_steps = 1
+        if num_decoding > 0:
+            num_steps = ints[END_STEP, ints[DECODE_LIST, num_decoding - 1]] - steps
+        num_prefill = 0
+        attention = 0.0
+        num_chunks = 0
+        is_bulk = False
+        if first >= 0:
+            pending = ints[TOKENS, first] - ints[COMPUTED, first]
+            if (
+                pending > budget * tail
+                and budget > 0
+                and (is_foreign or max_tokens - num_decoding >= budget)
+                and (kv_blocks == 0 or is_foreign or free >= budget)
+            ):
+                is_bulk = True
+                num_prefill = budget
+                num_chunks = 1
+                ints[CHUNK, 0] = budget
+                n = int((pending - budget * tail) / budget)
+                if pending - n * budget > budget * tail:
+                    n += 1
+                num_steps = n if num_decoding == 0 else min(n, num_steps)
+            else:
+                num_steps = 1
+                left = budget
+                room = step_tokens if is_foreign else max_tokens
+                room -= num_decoding
+                cells = free
+                for j in range(num_slotted):
+                    e = ints[SLOT_LIST, j]
+                    if ints[PHASE, e] != PREFILLING:
+                        continue
+                    computed = ints[COMPUTED, e]
+                    if is_foreign:
+                        chunk = min(ints[TOKENS, e] - computed, left)
+                    else:
+                        chunk = chunk_tokens(
+                            ints[TOKENS, e] - computed, left, room, num_chunks == 0
+                        )
+                        if kv_blocks > 0:
+                            chunk = min(chunk, cells)
+                            cells -= chunk
+                    if chunk <= 0:
+                        break
+                    left -= chunk
+                    room -= chunk
+                    ints[CHUNK, num_chunks] = chunk
+                    num_chunks += 1
+                    num_prefill += chunk
+                    attention += chunk * (computed + chunk / 2)
+        if is_running_step:
+            num_steps = 1
+        if kv_blocks > 0 and num_steps > 1:
+            # `free` has the first step's cells taken off already, but not its prefill's
+            least, most = 1, num_steps
+            whole = free + growth_blocks(ints, num_decoding, steps, 1, block_tokens)
+            if not is_foreign and num_running == 1 and num_decoding == 1 and first < 0:
+                least = min(num_steps, whole)
+            elif block_tokens == 1:
+                least = max(1, min(num_steps, whole // (num_decoding + num_prefill)))
+            else:
+                while least < most:
+                    middle = (least + most + 1) // 2
+                    need = growth_blocks(ints, num_decoding, steps, middle, block_tokens)
+                    if is_bulk:
+                        computed = ints[COMPUTED, first]
+                        need += blocks(computed + middle * budget, block_tokens) - blocks(
+                            computed, block_tokens
+                        )
+                    if need <= whole:
+                        least = middle
+                    else:
+                        most = middle - 1
+            num_steps = least
+        if next_arrival_s < NEVER and num_steps > 1:
+            past = ints[COMPUTED, first] if is_bulk else 0
+            first_s = step_time(
+                packed, num_prefill, num_decoding, decode_kv, num_prefill * (past + num_prefill / 2)
+            )
+            second_s = step_time(
+                packed,
+                num_prefill,
+                num_decoding,
+                decode_kv + num_decoding,
+                num_prefill * (past + num_prefill + num_prefill / 2),
+            )
+            num_steps = steps_until(first_s, second_s, next_arrival_s - t, num_steps)
+
+        # the steps
+        half = (num_steps - 1) / 2
+        if is_bulk:
+            attention = num_prefill * (ints[COMPUTED, first] + num_prefill * half + num_prefill / 2)
+        t += num_steps * step_time(
+            packed, num_prefill, num_decoding, decode_kv + num_decoding * half, attention
+        )
+        if is_running_step:
+            is_running_step = False
+            t = max(t, 0.0)
+        steps += num_steps
+        decode_kv += num_decoding * num_steps
+        while num_decoding > 0:
+            e = ints[DECODE_LIST, num_decoding - 1]
+            if ints[END_STEP, e] > steps:
+                break
+            num_decoding -= 1
+            decode_kv -= ints[COMPUTED, e] + steps
+            ints[PHASE, e] = ENDED
+            floats[END, e] = t
+            num_wanted -= ints[WANTED, e]
+        if num_chunks > 0:
+            kept = 0
+            j_chunk = 0
+            for j in range(num_slotted):
+                e = ints[SLOT_LIST, j]
+                if j_chunk < num_chunks and ints[PHASE, e] == PREFILLING:
+                    chunk = ints[CHUNK, j_chunk] * num_steps
+                    j_chunk += 1
+                    ints[COMPUTED, e] += chunk
+                    prefill_kv += chunk
+                    if ints[COMPUTED, e] >= ints[TOKENS, e]:
+                        prefill_kv -= ints[COMPUTED, e]
+                        if floats[FIRST, e] >= NEVER:
+                            floats[FIRST, e] = t
+                        if ints[LEFT, e] <= 1:
+                            ints[PHASE, e] = ENDED
+                            floats[END, e] = t
+                            num_wanted -= ints[WANTED, e]
+                        else:
+                            decode_kv += ints[COMPUTED, e]
+                            begin_decoding(ints, e, num_decoding, steps, ints[LEFT, e] - 1)
+                            num_decoding += 1
+                        continue
+                ints[SLOT_LIST, kept] = e
+                kept += 1
+            num_slotted = kept
+    return num_events
