@@ -1,151 +1,90 @@
 """The scheduler core: events in, effects out. It performs nothing, waits for nothing, owns no
 clock; every request that arrives leaves it exactly once, by finish, cancel, Refuse or Fail.
 
-Order: higher priority first, then arrival. A request goes to the ready replica of its model with
-the least outstanding work, as long as that replica holds fewer than its capacity.
-
-Crashes: when a worker dies, everything assigned to it may be the cause. The first time, all of it
-simply runs again. A request that sees a second crash without having made progress in between is a
-suspect, and a replica runs at most one suspect at a time (beside requests above suspicion), so
-that the next crash has one plausible culprit: it alone is blamed, and fails once it has seen
-`max_crashes`. Tokens emitted since the crash clear a suspect.
+What goes where, and in which order, is a policy's: "fmedge" routes by estimates (`router`), the
+others are baselines. Until every ready replica of a model has a profile, the model is served by
+least outstanding work. Who is to blame for a crash is `crashes`' matter.
 """
 
 from __future__ import annotations
 
 import bisect
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from msgspec import Struct
+from fmedge.sched.admission import bound_refusal, queue_refusal
+from fmedge.sched.baselines import BASELINES, CentralQueue, choice
+from fmedge.sched.crashes import PROGRESS_TOKENS, Crashes, blame
+from fmedge.sched.decision import Decision
+from fmedge.sched.events import (
+    Arrival,
+    Assign,
+    CancelOn,
+    CoreSettings,
+    Effect,
+    Fail,
+    Observed,
+    Refuse,
+    StepFacts,
+    Withdraw,
+)
+from fmedge.sched.records import Records
+from fmedge.sched.requests import ModelState, ReplicaState, Request
+from fmedge.sched.router import Router
+from fmedge.types import Promise
 
-ASSUMED_OUTPUT_TOKENS = 256
-PROGRESS_TOKENS = 8
-MAX_RETRY_AFTER_S = 60.0
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fmedge.sched.fleet import ReplicaFacts
+
+__all__ = [
+    "POLICIES",
+    "PROGRESS_TOKENS",
+    "Arrival",
+    "Assign",
+    "CancelOn",
+    "CoreSettings",
+    "Effect",
+    "Fail",
+    "Observed",
+    "Refuse",
+    "SchedulerCore",
+    "StepFacts",
+    "Withdraw",
+]
+
+Policy = Literal["fmedge", "round_robin", "least_outstanding", "power_of_two", "speed_weighted"]
+POLICIES: tuple[Policy, ...] = ("fmedge", *BASELINES)
+
 RATE_WEIGHT = 0.1
-
-RefusalCode = Literal["model_not_found", "loading", "draining", "overloaded", "model_failed"]
-
-
-class CoreSettings(Struct, frozen=True, kw_only=True):
-    """max_waiting: most requests of one model that wait at the front, 0 for none: what no replica
-    has room for is refused. max_crashes: crashes that
-    a request may see before it fails as their plausible cause. max_total_crashes: a request that
-    saw as many stays a suspect for good, whatever progress it makes between them."""
-
-    max_waiting: int = 512
-    max_crashes: int = 3
-    max_total_crashes: int = 6
-
-
-class Arrival(Struct, frozen=True):
-    """A request as the core sees it; `max_tokens` is 0 for an embedding."""
-
-    request_id: int
-    model: str
-    num_prompt_tokens: int
-    max_tokens: int
-    priority: int = 0
-
-
-class Assign(Struct, frozen=True):
-    """Submit this request to this replica now."""
-
-    request_id: int
-    replica: str
-
-
-class Refuse(Struct, frozen=True):
-    """An arrival is not taken. retry_after_s: when to try again, if that can help."""
-
-    request_id: int
-    code: RefusalCode
-    message: str
-    retry_after_s: float
-
-
-class Fail(Struct, frozen=True):
-    """A request that had been taken can never finish."""
-
-    request_id: int
-    message: str
-
-
-class CancelOn(Struct, frozen=True):
-    """Tell this replica to drop the request."""
-
-    request_id: int
-    replica: str
-
-
-Effect = Assign | Refuse | Fail | CancelOn
-
-
-class _Request:
-    __slots__ = (
-        "arrival",
-        "crashes",
-        "crashes_total",
-        "num_new_tokens",
-        "order",
-        "replica",
-        "work",
-    )
-
-    def __init__(self, arrival: Arrival, order: int) -> None:
-        self.arrival = arrival
-        self.order = (-arrival.priority, order)
-        self.work = arrival.num_prompt_tokens + min(arrival.max_tokens, ASSUMED_OUTPUT_TOKENS)
-        self.replica: _Replica | None = None
-        self.crashes = 0  # seen since it last made progress
-        self.crashes_total = 0
-        self.num_new_tokens = 0  # since the last crash
-
-
-class _Replica:
-    __slots__ = ("capacity", "is_ready", "model", "name", "order", "requests", "work")
-
-    def __init__(self, name: str, model: str, order: int) -> None:
-        self.name = name
-        self.model = model
-        self.order = order
-        self.capacity = 0
-        self.is_ready = False
-        self.requests: dict[int, _Request] = {}
-        self.work = 0
-
-    @property
-    def has_room(self) -> bool:
-        return self.is_ready and len(self.requests) < self.capacity
-
-
-class _Model:
-    __slots__ = ("finish_interval_s", "gone_reason", "last_finish_s", "replicas", "waiting")
-
-    def __init__(self) -> None:
-        self.replicas: dict[str, _Replica] = {}
-        self.waiting: list[_Request] = []  # sorted by order
-        self.gone_reason = ""
-        self.last_finish_s = math.nan
-        self.finish_interval_s = math.nan
-
-    @property
-    def num_open(self) -> int:
-        return len(self.waiting) + sum(len(r.requests) for r in self.replicas.values())
+BASELINE_CAPACITY = 2
+"""A baseline gives a replica as many again as run at once, so that its slots never lack work."""
 
 
 class SchedulerCore:
     """Times `now_s` are any one monotonic clock's seconds. Each event returns its effects in the
-    order in which they shall be carried out."""
+    order in which they shall be carried out. One thread owns it; `refusal` alone may be asked from
+    any."""
 
-    def __init__(self, settings: CoreSettings | None = None) -> None:
+    def __init__(self, settings: CoreSettings | None = None, policy: Policy = "fmedge") -> None:
+        if policy not in POLICIES:
+            raise ValueError(f"no policy {policy!r}; there are {', '.join(POLICIES)}")
         self._settings = settings or CoreSettings()
-        self._models: dict[str, _Model] = {}
-        self._replicas: dict[str, _Replica] = {}
-        self._requests: dict[int, _Request] = {}
+        self._policy = policy
+        self._models: dict[str, ModelState] = {}
+        self._replicas: dict[str, ReplicaState] = {}
+        self._requests: dict[int, Request] = {}
         self._num_arrived = 0
         self._is_draining = False
-        self.watched: set[int] = set()
+        self._crashes = Crashes(self._settings)
+        self._records = Records()
+        baseline = choice(
+            "least_outstanding" if policy == "fmedge" else policy, self._settings.seed
+        )
+        self._queue = CentralQueue(baseline, self._crashes)
+        self._router = Router(self._settings, self._crashes, self._records)
+        self.watched = self._crashes.watched
         """Requests whose progress matters (`on_progress`): those that saw a crash."""
 
     # --- replicas ---
@@ -154,17 +93,43 @@ class SchedulerCore:
         """A replica is starting. Names are unique."""
         if replica in self._replicas:
             raise ValueError(f"replica {replica} was added twice")
-        added = _Replica(replica, model, len(self._replicas))
+        added = ReplicaState(replica, model, len(self._replicas))
         self._replicas[replica] = added
-        entry = self._models.setdefault(model, _Model())
+        entry = self._models.setdefault(model, ModelState(model))
         entry.replicas[replica] = added
         entry.gone_reason = ""
 
-    def on_replica_ready(self, now_s: float, replica: str, capacity: int) -> list[Effect]:
-        """It takes up to `capacity` (>= 1) requests at a time."""
+    def on_replica_ready(
+        self,
+        now_s: float,
+        replica: str,
+        facts: ReplicaFacts | int,
+        packed: np.ndarray | None = None,
+        *,
+        num_ids: int = 0,
+        keeps_prefixes: bool = True,
+    ) -> list[Effect]:
+        """It serves from now on. facts and packed (its step model, `StepModel.packed`, kept by
+        reference) make estimates possible; an int is the most requests that it takes at a time,
+        of a replica whose speed is not known. num_ids: sequences whose KV it can hold, its slots
+        if 0; keeps_prefixes: it can cut what it holds to a prefix (recurrent models cannot)."""
         ready = self._replicas[replica]
-        ready.is_ready, ready.capacity = True, max(1, capacity)
-        return [*self._assign(self._models[ready.model])]
+        model = self._models[ready.model]
+        if isinstance(facts, int):
+            ready.facts = None
+            ready.slots = ready.capacity = max(1, facts)
+        elif self._policy != "fmedge" or packed is None:
+            ready.facts = facts
+            ready.slots = facts.slots
+            ready.capacity = BASELINE_CAPACITY * facts.slots
+        else:
+            ready.facts = facts
+            ready.set_slots(facts.slots)
+        ready.is_ready = True
+        if self._policy == "fmedge" and not isinstance(facts, int) and packed is not None:
+            held = (num_ids or facts.slots) if keeps_prefixes else 0
+            self._router.add_replica(ready, facts, packed, held)
+        return [*self._router.refresh(now_s, model), *self._assign(now_s, model)]
 
     def on_replica_lost(self, now_s: float, replica: str, *, crashed: bool) -> list[Effect]:
         """Its process is gone: what it ran waits again, but for a culprit, which fails."""
@@ -172,22 +137,27 @@ class SchedulerCore:
         if lost is None:
             return []
         lost.is_ready = False
+        model = self._models[lost.model]
         victims = list(lost.requests.values())
         lost.requests.clear()
         lost.work = 0
+        self._router.drop_replica(lost, model)
         for request in victims:
-            request.replica = None
+            self._router.put_down(now_s, request)
         effects: list[Effect] = []
         if crashed:
-            culprit = self._count_crash(victims)
+            culprit = self._crashes.count(victims)
             if culprit is not None:
                 victims.remove(culprit)
-                effects.append(Fail(culprit.arrival.request_id, _blame(culprit)))
+                message = blame(culprit)
+                effects.append(Fail(culprit.arrival.request_id, message))
+                self._records.event(now_s, culprit, "failed", message)
                 self._forget(culprit)
-        model = self._models[lost.model]
         for request in victims:
-            bisect.insort(model.waiting, request, key=_order)
-        effects.extend(self._assign(model))
+            request.was_disturbed = True
+            bisect.insort(model.waiting, request, key=Request.order)
+        effects.extend(self._router.refresh(now_s, model))
+        effects.extend(self._assign(now_s, model))
         return effects
 
     def on_replica_gone(self, now_s: float, replica: str, reason: str) -> list[Effect]:
@@ -203,39 +173,83 @@ class SchedulerCore:
             for request in model.waiting:
                 message = f"No replica of {gone.model} is left: {reason}"
                 effects.append(Fail(request.arrival.request_id, message))
+                self._records.event(now_s, request, "failed", message)
                 self._forget(request)
             model.waiting.clear()
         return effects
 
+    def on_cache_cleared(self, replica: str) -> None:
+        """It forgot the prefixes that it retained."""
+        self._router.clear_prefixes(replica)
+
     # --- requests ---
 
     def on_arrival(self, now_s: float, arrival: Arrival) -> list[Effect]:
-        """Assign, or wait (no effect), or Refuse."""
-        refusal = self.refusal(arrival.model, arrival.request_id)
+        """Assign, or wait (no effect), or Refuse; a Withdraw of another where that makes room."""
+        refusal = self._queue_refusal(arrival.model, arrival.request_id)
         if refusal is not None:
+            self._records.refused(now_s, arrival, refusal)
             return [refusal]
+        if arrival.request_id in self._requests:
+            raise ValueError(f"request {arrival.request_id} arrived twice")
         model = self._models[arrival.model]
-        request = _Request(arrival, self._num_arrived)
+        request = Request(arrival, self._num_arrived, now_s)
         self._num_arrived += 1
+        effects: list[Effect] = []
+        if model.is_estimated:
+            effects = self._router.arrive(now_s, request, model)
+            if effects and isinstance(effects[0], Refuse):
+                return effects
+        else:
+            self._records.begin(now_s, request)
         self._requests[arrival.request_id] = request
-        bisect.insort(model.waiting, request, key=_order)
-        return [*self._assign(model)]
+        bisect.insort(model.waiting, request, key=Request.order)
+        effects.extend(self._assign(now_s, model))
+        self._records.settle(request)
+        return effects
+
+    def on_step(self, now_s: float, replica: str, facts: StepFacts) -> None:
+        """A replica made a step. Call it before `on_tokens` of the same step."""
+        state = self._replicas.get(replica)
+        if state is None:
+            return
+        if facts.decode_s > 0:
+            state.decode_s = facts.decode_s
+        self._router.on_step(now_s, state, facts)
+
+    def on_tokens(self, now_s: float, request_id: int, num_tokens: int) -> list[Effect]:
+        """A request emitted so many tokens on its replica."""
+        request = self._requests.get(request_id)
+        if request is None or request.replica is None:
+            return []
+        request.num_emitted += num_tokens
+        self._router.on_tokens(request, num_tokens)
+        if self.watched and request_id in self.watched:
+            return self._progress(now_s, request, num_tokens)
+        return []
+
+    def on_first_token(self, now_s: float, request_id: int, num_cached: int = -1) -> None:
+        """A request's first token came. num_cached: prompt tokens that the replica had, -1 unknown.
+        Call it after `on_tokens` of the same step."""
+        request = self._requests.get(request_id)
+        if request is None or not math.isnan(request.first_token_s):
+            return
+        request.first_token_s = now_s
+        if num_cached >= 0:
+            request.num_cached = num_cached
+        self._router.on_first_token(now_s, request)
+        self._records.event(now_s, request, "first_token")
 
     def on_progress(self, request_id: int, num_tokens: int) -> list[Effect]:
         """A watched request emitted tokens: enough of them clear it."""
         request = self._requests.get(request_id)
         if request is None or request_id not in self.watched:
             return []
-        request.num_new_tokens += num_tokens
-        if request.num_new_tokens < PROGRESS_TOKENS:
-            return []
-        request.crashes = 0
-        if self._is_suspect(request):
-            return []
-        self.watched.discard(request_id)
-        return [*self._assign(self._models[request.arrival.model])]
+        return self._progress(0.0, request, num_tokens)
 
-    def on_finish(self, now_s: float, request_id: int) -> list[Effect]:
+    def on_finish(
+        self, now_s: float, request_id: int, observed: Observed | None = None
+    ) -> list[Effect]:
         """Its replica answered it completely, or failed it."""
         request = self._requests.get(request_id)
         if request is None:
@@ -247,7 +261,9 @@ class SchedulerCore:
             model.finish_interval_s = (
                 interval_s if math.isnan(past_s) else past_s + RATE_WEIGHT * (interval_s - past_s)
             )
-        effects = self._leave(request)
+        self._records.finish(now_s, request, observed)
+        self._router.on_finish(now_s, request, b"" if observed is None else observed.tokens)
+        effects = self._leave(now_s, request)
         # Idle time says nothing about pace.
         model.last_finish_s = now_s if model.num_open else math.nan
         return effects
@@ -260,7 +276,20 @@ class SchedulerCore:
         effects: list[Effect] = []
         if request.replica is not None:
             effects.append(CancelOn(request_id, request.replica.name))
-        effects.extend(self._leave(request))
+        self._records.event(now_s, request, "cancelled")
+        effects.extend(self._leave(now_s, request))
+        return effects
+
+    def on_tick(self, now_s: float) -> list[Effect]:
+        """Time passed: look again at what is at risk, and at who has waited long. Call it every
+        50 ms or so while anything is open."""
+        effects: list[Effect] = []
+        for model in self._models.values():
+            if model.is_estimated and model.num_open:
+                effects.extend(self._router.tick(now_s, model))
+                effects.extend(self._assign(now_s, model))
+            elif model.is_estimated:
+                self._router.measure(now_s, model)
         return effects
 
     def on_drain(self) -> None:
@@ -289,95 +318,73 @@ class SchedulerCore:
         request = self._requests.get(request_id)
         return None if request is None or request.replica is None else request.replica.name
 
-    def refusal(self, name: str, request_id: int = 0) -> Refuse | None:
-        """How an arrival for this model would be refused now. Changes nothing and reads what is
-        replaced or copied as a whole, so that it may be asked from any thread."""
+    def decision(self, request_id: int) -> Decision | None:
+        """What was decided for a request; kept for the last 2,000."""
+        return self._records.get(request_id)
 
-        def refuse(code: RefusalCode, message: str, retry_after_s: float) -> Refuse:
-            return Refuse(request_id, code, message, retry_after_s)
+    def decisions(self, limit: int = 100) -> list[Decision]:
+        """The latest decisions, newest first."""
+        return self._records.latest(limit)
 
-        if self._is_draining:
-            return refuse("draining", "The server is shutting down.", 5.0)
-        model = self._models.get(name)
-        if model is None:
-            return refuse("model_not_found", f"No model named {name} is served.", 0.0)
-        replicas = list(model.replicas.values())
-        if not replicas:
-            message = f"Model {name} is not available: {model.gone_reason}"
-            return refuse("model_failed", message, MAX_RETRY_AFTER_S)
-        if all(replica.capacity == 0 for replica in replicas):
-            return refuse("loading", f"Model {name} is still loading.", 2.0)
-        num_waiting = len(model.waiting)
-        if num_waiting >= self._settings.max_waiting and not any(r.has_room for r in replicas):
-            message = (
-                f"Model {name} has {num_waiting} requests waiting, which is as many as are allowed."
-                if num_waiting
-                else f"Every replica of model {name} is busy, and requests may not wait."
-            )
-            return refuse("overloaded", message, self._retry_after_s(model))
-        return None
+    def estimate(self, now_s: float, arrival: Arrival) -> Decision:
+        """What would be decided for this arrival now; changes nothing."""
+        refusal = self._queue_refusal(arrival.model, arrival.request_id)
+        if refusal is not None:
+            return Records().refused(now_s, arrival, refusal)
+        model = self._models[arrival.model]
+        request = Request(arrival, self._num_arrived, now_s)
+        if model.is_estimated:
+            return self._router.estimate(now_s, request, model)
+        decision = Records().begin(now_s, request)
+        has_room = any(replica.has_room for replica in model.replicas.values())
+        decision.action = "assign" if has_room else "queue"
+        return decision
+
+    def refusal(
+        self,
+        model: str,
+        promise: Promise | None = None,
+        num_body_bytes: int = 0,
+        *,
+        request_id: int = 0,
+    ) -> Refuse | None:
+        """How an arrival would be refused now, before its prompt is even tokenised: its model's
+        queue is full, or a lower bound shows that its promise cannot hold. Changes nothing and
+        reads what is replaced or copied as a whole, so that it may be asked from any thread."""
+        refused = self._queue_refusal(model, request_id)
+        if refused is None and promise is not None and self._policy == "fmedge":
+            entry = self._models.get(model)
+            floor = None if entry is None else entry.floor
+            refused = bound_refusal(floor, promise, num_body_bytes, request_id)
+        return refused
 
     # --- rules ---
 
-    def _retry_after_s(self, model: _Model) -> float:
-        """When about half of what waits will have left, at the pace of the last finishes."""
-        if math.isnan(model.finish_interval_s):
-            return 1.0
-        estimate_s = model.finish_interval_s * len(model.waiting) / 2
-        return float(math.ceil(min(MAX_RETRY_AFTER_S, max(1.0, estimate_s))))
+    def _queue_refusal(self, name: str, request_id: int) -> Refuse | None:
+        if self._is_draining:
+            return Refuse(request_id, "draining", "The server is shutting down.", 5.0)
+        model = self._models.get(name)
+        return queue_refusal(name, model, self._settings.max_waiting, request_id)
 
-    def _assign(self, model: _Model) -> list[Assign]:
-        effects: list[Assign] = []
-        kept: list[_Request] = []
-        has_room = True
-        for position, request in enumerate(model.waiting):
-            if not has_room:
-                kept.extend(model.waiting[position:])
-                break
-            is_suspect = self._is_suspect(request)
-            open_replicas = [replica for replica in model.replicas.values() if replica.has_room]
-            has_room = bool(open_replicas)
-            if is_suspect:
-                open_replicas = [r for r in open_replicas if not self._runs_suspect(r)]
-            if not open_replicas:
-                kept.append(request)
-                continue
-            best = min(open_replicas, key=lambda r: (r.work, len(r.requests), r.order))
-            best.requests[request.arrival.request_id] = request
-            best.work += request.work
-            request.replica = best
-            effects.append(Assign(request.arrival.request_id, best.name))
-        model.waiting = kept
-        return effects
+    def _assign(self, now_s: float, model: ModelState) -> list[Effect]:
+        if not model.waiting:
+            return []
+        if model.is_estimated:
+            return self._router.assign(now_s, model)
+        assigned = self._queue.assign(model)
+        for effect in assigned:
+            request = self._requests[effect.request_id]
+            if request.replica is not None:
+                self._router.submitted(now_s, request, request.replica)
+            self._records.event(now_s, request, "assigned", effect.replica)
+        return [*assigned]
 
-    def _count_crash(self, victims: list[_Request]) -> _Request | None:
-        """Who is to blame counts: a lone suspect, else everyone. Returns one that must fail."""
-        suspects = [request for request in victims if self._is_suspect(request)]
-        counted = suspects if len(suspects) == 1 else victims
-        for request in counted:
-            request.crashes += 1
-            request.crashes_total += 1
-            request.num_new_tokens = 0
-            self.watched.add(request.arrival.request_id)
-        # A request that was alone is its own only suspect.
-        if len(counted) != 1:
-            return None
-        seen = max(counted[0].crashes, counted[0].crashes_total - self._settings.max_total_crashes)
-        return counted[0] if seen >= self._settings.max_crashes else None
+    def _progress(self, now_s: float, request: Request, num_tokens: int) -> list[Effect]:
+        if self._crashes.progress(request, num_tokens):
+            return self._assign(now_s, self._models[request.arrival.model])
+        return []
 
-    def _is_suspect(self, request: _Request) -> bool:
-        settings = self._settings
-        return (
-            request.crashes >= max(1, settings.max_crashes - 1)
-            or request.crashes_total >= settings.max_total_crashes
-        )
-
-    def _runs_suspect(self, replica: _Replica) -> bool:
-        if self.watched.isdisjoint(replica.requests):
-            return False
-        return any(self._is_suspect(request) for request in replica.requests.values())
-
-    def _leave(self, request: _Request) -> list[Effect]:
+    def _leave(self, now_s: float, request: Request) -> list[Effect]:
         model = self._models[request.arrival.model]
         replica = request.replica
         if replica is None:
@@ -386,19 +393,10 @@ class SchedulerCore:
             del replica.requests[request.arrival.request_id]
             replica.work -= request.work
         self._forget(request)
-        return [*self._assign(model)]
+        return self._assign(now_s, model)
 
-    def _forget(self, request: _Request) -> None:
-        del self._requests[request.arrival.request_id]
-        self.watched.discard(request.arrival.request_id)
-
-
-def _order(request: _Request) -> tuple[int, int]:
-    return request.order
-
-
-def _blame(request: _Request) -> str:
-    return (
-        f"The model's worker process crashed {request.crashes_total} times while running this "
-        "request, so it is not tried again. Other requests are not affected."
-    )
+    def _forget(self, request: Request) -> None:
+        request_id = request.arrival.request_id
+        self._router.forget(request)
+        del self._requests[request_id]
+        self._crashes.forget(request_id)

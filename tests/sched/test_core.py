@@ -78,7 +78,7 @@ def test_without_a_queue_what_finds_no_room_is_refused():
     (refused,) = arrive(core, 3)
     assert isinstance(refused, Refuse)
     assert refused.code == "overloaded"
-    assert core.refusal("m", 3) == refused
+    assert core.refusal("m", request_id=3) == refused
     assert core.on_finish(1.0, 1) == []
     assert assigned(arrive(core, 4)) == [(4, "a")]
 

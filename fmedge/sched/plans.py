@@ -1,0 +1,344 @@
+"""What is planned where, as the estimator sees it: requests on replicas and at the front, prefixes
+that replicas hold, how far estimates were off, what is likely to arrive.
+
+The fleet's arrays, the mirror of KV and the calibration change together with the core's state,
+here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from fmedge.sched.calibration import PRIOR_SIGMA, Coverage, Quote
+from fmedge.sched.decision import ReplicaEstimate
+from fmedge.sched.fleet import Candidate, Column, Fleet, OutlookColumn
+from fmedge.sched.lengths import LengthPredictor
+from fmedge.sched.prefixes import PrefixMirror, chain
+from fmedge.sched.requests import ReplicaState, Request, order_key
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from fmedge.sched.fleet import ReplicaFacts
+
+ARRIVAL_WEIGHT = 0.1
+MIN_SIGMA, MAX_SIGMA = 0.03, 0.5
+SCENARIOS_FEW, SCENARIOS_MANY = 16, 4
+FEW_REPLICAS = 8
+"""Up to so many, every replica is looked at in all scenarios."""
+
+Row = list[float]
+
+
+class Told(NamedTuple):
+    """What a client was told, raw, and the calibration at that time."""
+
+    replica: str
+    ttft: Quote
+    e2e: Quote
+    row: Row
+
+
+class Outlook(NamedTuple):
+    """A request's prospects where it is planned or runs."""
+
+    request_id: int
+    p_hold: float
+    is_running: bool
+
+
+class _Arrivals:
+    """How often a replica is given a request, and of what kind: moving averages."""
+
+    __slots__ = ("cdf", "interval_s", "last_s", "max_new", "num_prompt")
+
+    def __init__(self) -> None:
+        self.last_s = math.nan
+        self.interval_s = math.inf
+        self.num_prompt = 0.0
+        self.max_new = 0.0
+        self.cdf: NDArray[np.float32] | None = None
+
+    def add(self, now_s: float, num_prompt: int, candidate: Candidate) -> None:
+        if not math.isnan(self.last_s):
+            gap_s = max(1e-6, now_s - self.last_s)
+            known = self.interval_s < math.inf
+            self.interval_s += ARRIVAL_WEIGHT * (gap_s - self.interval_s) if known else 0.0
+            self.interval_s = self.interval_s if known else gap_s
+        weight = ARRIVAL_WEIGHT if self.num_prompt else 1.0
+        self.last_s = now_s
+        self.num_prompt += weight * (num_prompt - self.num_prompt)
+        self.max_new += weight * (candidate.max_new - self.max_new)
+        if candidate.cdf is not None:
+            cdf = candidate.cdf
+            self.cdf = (
+                cdf if self.cdf is None else self.cdf + cdf.dtype.type(weight) * (cdf - self.cdf)
+            )
+
+    def expected_interval_s(self, now_s: float) -> float:
+        """A pause says that the rate has fallen."""
+        return max(self.interval_s, now_s - self.last_s) if self.last_s == self.last_s else math.inf
+
+
+class Plans:
+    """One estimator over all replicas of all models."""
+
+    def __init__(self, *, fleet: Fleet | None = None) -> None:
+        self.fleet = Fleet() if fleet is None else fleet
+        self.prefixes = PrefixMirror()
+        self.coverage = Coverage()
+        self._arrivals: dict[str, _Arrivals] = {}
+        self._quotes: dict[str, Quote] = {}
+        self._sigmas: dict[str, float] = {}
+        self._told: dict[int, Told] = {}
+        self._unknown = LengthPredictor()
+
+    # --- replicas ---
+
+    def add_replica(
+        self, replica: ReplicaState, facts: ReplicaFacts, packed: np.ndarray, num_ids: int
+    ) -> None:
+        """It is ready and empty."""
+        self.drop_replica(replica)
+        self.fleet.add_replica(replica.name, facts, packed)
+        self.prefixes.add_replica(replica.name, num_ids)
+        self._arrivals[replica.name] = _Arrivals()
+        self.measure_speed([replica])
+        replica.alone_token_s = replica.token_s
+
+    def drop_replica(self, replica: ReplicaState) -> None:
+        """Its process is gone, if it had one, and all that was planned on it."""
+        if replica.name in self._arrivals:
+            del self._arrivals[replica.name]
+            self.fleet.remove_replica(replica.name)
+            self.prefixes.drop_replica(replica.name)
+
+    def measure_speed(self, replicas: Sequence[ReplicaState]) -> None:
+        """Replicas' present speeds, for the order of service and for what is cheap."""
+        speeds = self.fleet.speeds([replica.name for replica in replicas]).tolist()
+        for replica, (token_s, prefill_s, tokens_per_s, _) in zip(replicas, speeds, strict=True):
+            replica.token_s, replica.prefill_s, replica.tokens_per_s = (
+                token_s,
+                prefill_s,
+                tokens_per_s,
+            )
+            replica.alone_token_s = min(token_s, replica.alone_token_s)
+
+    def expect_arrivals(self, now_s: float, replica: ReplicaState) -> None:
+        """Tell the estimator what is likely to come there next."""
+        seen = self._arrivals[replica.name]
+        interval_s = seen.expected_interval_s(now_s)
+        num_prompt, max_new = max(1, round(seen.num_prompt)), max(1, round(seen.max_new))
+        self.fleet.set_arrivals(replica.name, interval_s, num_prompt, max_new, seen.cdf)
+
+    # --- requests ---
+
+    def candidate(
+        self, now_s: float, request: Request, replicas: Sequence[ReplicaState]
+    ) -> Candidate:
+        """The request as the estimator takes it; sets its order by what it would need on these
+        replicas on average."""
+        arrival, promise = request.arrival, request.promise
+        if arrival.prompt and arrival.cache_prompt and not request.blocks:
+            request.blocks = chain(arrival.cache_key, arrival.prompt)
+        num_tokens = arrival.num_prompt_tokens + request.num_emitted
+        lengths = arrival.lengths
+        if lengths is None:
+            lengths = self._unknown.predict((), arrival.min_tokens, arrival.max_tokens)
+        self.set_order(request, replicas)
+        return Candidate(
+            request_id=arrival.request_id,
+            num_tokens=num_tokens,
+            max_new=max(1, arrival.max_tokens - request.num_emitted),
+            min_new=max(0, arrival.min_tokens - request.num_emitted),
+            emitted=request.num_emitted,
+            cdf=lengths.cdf,
+            order_key=request.order_key,
+            ttft_due_s=request.ttft_due_s,
+            tpot_limit_s=promise.tpot_s,
+            e2e_due_s=request.e2e_due_s,
+            rest=arrival.rest,
+            weight=promise.weight,
+            num_cached=self.prefixes.match(request.blocks, num_tokens),
+            first_s=request.first_token_s,
+        )
+
+    def set_order(self, request: Request, replicas: Sequence[ReplicaState]) -> None:
+        """By what it still needs on these replicas on average."""
+        count = max(1, len(replicas))
+        token_s = sum(replica.token_s for replica in replicas) / count
+        prefill_s = sum(replica.prefill_s for replica in replicas) / count
+        num_tokens = request.arrival.num_prompt_tokens + request.num_emitted
+        num_left = max(1, request.num_expected - request.num_emitted)
+        rest = request.arrival.rest
+        l_r_s = 0.0 if rest is None else float(rest[len(rest) // 2])
+        request.order_key = order_key(request, prefill_s * num_tokens, token_s * num_left, l_r_s)
+
+    def assess(
+        self,
+        now_s: float,
+        candidate: Candidate,
+        replicas: Sequence[ReplicaState],
+        *,
+        with_harm: bool = True,
+        without: int | None = None,
+        stop_at: float = math.inf,
+    ) -> list[Row]:
+        """The estimates' rows (`fleet.Column`), one a replica."""
+        few = len(replicas) <= FEW_REPLICAS
+        rows: list[Row] = self.fleet.assess(
+            now_s,
+            candidate,
+            [replica.name for replica in replicas],
+            sigma=self.sigma(replicas[0].model),
+            num_scenarios=SCENARIOS_FEW if few else SCENARIOS_MANY,
+            with_harm=with_harm,
+            without=without,
+            stop_at=stop_at,
+        ).tolist()
+        return rows
+
+    def outlook(self, now_s: float, replica: ReplicaState) -> list[Outlook]:
+        """The prospects of all that is planned or runs there, in order of service."""
+        ids, rows = self.fleet.outlook(
+            now_s, replica.name, sigma=self.sigma(replica.model), num_scenarios=SCENARIOS_MANY
+        )
+        return [
+            Outlook(
+                request_id,
+                row[OutlookColumn.P_HOLD],
+                row[OutlookColumn.IS_RUNNING] > 0,
+            )
+            for request_id, row in zip(ids, rows.tolist(), strict=True)
+        ]
+
+    def alone(self, now_s: float, candidate: Candidate, replica: ReplicaState) -> Row:
+        """As if nothing else were there."""
+        row: Row = self.fleet.alone(
+            now_s, replica.name, candidate, sigma=self.sigma(replica.model)
+        ).tolist()
+        return row
+
+    def floor(self, now_s: float, replicas: Sequence[ReplicaState]) -> tuple[float, float, float]:
+        """What no request can beat now (`ModelState.floor`): the next step's end where a slot is
+        free, or held by best effort, which would be withdrawn; else the wait for one."""
+        prefill_s = min(replica.prefill_s for replica in replicas)
+        token_s = min(replica.alone_token_s for replica in replicas)
+        for replica in replicas:
+            num_promised = sum(not r.is_best_effort for r in replica.requests.values())
+            if num_promised < replica.slots:
+                return 0.0, prefill_s, token_s
+        probe = Candidate(request_id=0, num_tokens=1, max_new=1, min_new=1, order_key=-math.inf)
+        rows = self.fleet.assess(now_s, probe, [r.name for r in replicas], num_scenarios=1)
+        return float(rows[:, Column.TTFT].min()), prefill_s, token_s
+
+    def put(self, now_s: float, candidate: Candidate, replica: ReplicaState) -> None:
+        """Plan it there (it may be planned elsewhere so far)."""
+        self.take(candidate.request_id)
+        self.fleet.put(replica.name, candidate, now_s)
+
+    def reorder(self, request: Request) -> None:
+        """Its order key changed."""
+        if request.arrival.request_id in self.fleet:
+            self.fleet.set_order(request.arrival.request_id, request.order_key)
+
+    def release(self, request_id: int) -> None:
+        """Its promise is given up."""
+        if request_id in self.fleet:
+            self.fleet.set_promise(
+                request_id, ttft_due_s=math.inf, tpot_limit_s=math.inf, e2e_due_s=math.inf, weight=0
+            )
+
+    def take(self, request_id: int) -> None:
+        if request_id in self.fleet:
+            self.fleet.take(request_id)
+
+    def submitted(self, now_s: float, request: Request, replica: ReplicaState) -> None:
+        """It goes to this replica now."""
+        arrival = request.arrival
+        request_id = arrival.request_id
+        if self.fleet.replica_of(request_id) != replica.name:
+            self.put(now_s, self.candidate(now_s, request, [replica]), replica)
+        held = self.prefixes.match(request.blocks, arrival.num_prompt_tokens)
+        request.num_cached = held.get(replica.name, 0)
+        if arrival.cache_prompt:
+            self.prefixes.begin(replica.name, request_id, request.blocks)
+        self._arrivals[replica.name].add(
+            now_s, arrival.num_prompt_tokens, self.fleet.candidate(request_id)
+        )
+
+    def left_replica(self, request: Request, replica: ReplicaState, emitted: bytes = b"") -> None:
+        """It finished, was withdrawn or cancelled: what it computed stays for others."""
+        arrival = request.arrival
+        blocks = request.blocks if request.num_emitted else ()
+        if emitted and arrival.prompt and arrival.cache_prompt:
+            blocks = chain(arrival.cache_key, arrival.prompt + emitted)
+        self.prefixes.end(replica.name, arrival.request_id, blocks)
+
+    def forget(self, request_id: int) -> None:
+        self.take(request_id)
+        self._told.pop(request_id, None)
+
+    # --- calibration ---
+
+    def tell(self, request: Request, replica: ReplicaState, row: Row) -> None:
+        """These estimates were told; what comes of them will correct later ones."""
+        self._told[request.arrival.request_id] = Told(
+            replica.name, self._quote(replica.name, "ttft"), self._quote(replica.name, "e2e"), row
+        )
+
+    def observe(self, request: Request, ttft_s: float, e2e_s: float) -> None:
+        """What came of what was told. A crash is nobody's misjudgement."""
+        told = self._told.pop(request.arrival.request_id, None)
+        if told is None or request.crashes_total:
+            return
+        row = told.row
+        for what, quote, actual_s, p50, p90 in (
+            ("ttft", told.ttft, ttft_s, Column.TTFT, Column.TTFT_P90),
+            ("e2e", told.e2e, e2e_s, Column.E2E, Column.E2E_P90),
+        ):
+            key = f"{told.replica} {what}"
+            self.coverage.observe(key, quote, actual_s=actual_s, p50_s=row[p50], p90_s=row[p90])
+            self._quotes.pop(key, None)
+
+    def sigma(self, model: str) -> float:
+        """What estimates of this model's latencies did not know, relative."""
+        return self._sigmas.get(model, PRIOR_SIGMA)
+
+    def measure_sigma(self, model: str, replicas: Sequence[ReplicaState]) -> None:
+        """Of times to the first token: what is left of an error where the scenarios of output
+        lengths, which have their own spread, play the least part."""
+        if replicas:
+            total = sum(self._quote(replica.name, "ttft").sigma for replica in replicas)
+            self._sigmas[model] = min(MAX_SIGMA, max(MIN_SIGMA, total / len(replicas)))
+
+    def estimate(self, replica: ReplicaState, row: Row) -> ReplicaEstimate:
+        """A row, corrected by how such estimates turned out."""
+        ttft, e2e = self._quote(replica.name, "ttft"), self._quote(replica.name, "e2e")
+        l_q_s = row[Column.Q] * ttft.bias
+        e2e_s = max(l_q_s, row[Column.E2E] * e2e.bias)
+        ttft_s = row[Column.TTFT] * ttft.bias
+        return ReplicaEstimate(
+            replica=replica.name,
+            num_cached_tokens=int(row[Column.CACHED]),
+            l_q_s=l_q_s,
+            l_x_s=e2e_s - l_q_s,
+            l_r_s=row[Column.REST],
+            ttft_s=ttft_s,
+            ttft_p90_s=max(ttft_s, row[Column.TTFT_P90] * ttft.factor),
+            tpot_s=row[Column.TPOT],
+            e2e_s=e2e_s,
+            e2e_p90_s=max(e2e_s, row[Column.E2E_P90] * e2e.factor),
+            p_hold=row[Column.P_HOLD],
+            harm=row[Column.HARM],
+        )
+
+    def _quote(self, replica: str, what: str) -> Quote:
+        key = f"{replica} {what}"
+        quote = self._quotes.get(key)
+        if quote is None:
+            quote = self._quotes[key] = self.coverage.quote(key)
+        return quote

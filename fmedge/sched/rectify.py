@@ -1,0 +1,125 @@
+"""Predict, then rectify: what is at risk is looked at again as time passes, and moved to where it
+holds, given a slot that best effort holds, or, when nothing can save it, made best effort, so that
+what is lost does not delay what can be kept. Best effort that waited long is served next.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fmedge.sched.events import Effect
+from fmedge.sched.fleet import Column
+from fmedge.sched.requests import ModelState, ReplicaState, Request
+from fmedge.sched.verdict import net
+
+if TYPE_CHECKING:
+    from fmedge.sched.router import Router
+
+HOPELESS = 0.02
+"""Below it a promise is given up."""
+
+MIN_GAIN = 0.15
+MIN_GAIN_RUNNING = 0.4
+"""What moving must add to the probability; more for what runs, as it prefills again."""
+
+MAX_MOVES = 4
+MAX_REPLICAS_A_TICK = 16
+MAX_ACTIONS_A_TICK = 8
+
+
+def age(router: Router, now_s: float, model: ModelState) -> None:
+    """Best effort that waited for `best_effort_wait_s` is served next: first come, and one at a
+    time a replica, so that a long backlog cannot crowd out every promise."""
+    limit_s = router.settings.best_effort_wait_s
+    if not any(r.is_best_effort and r.wait_s(now_s) >= limit_s for r in model.waiting):
+        return
+    ready = model.ready()
+    num_aged = sum(request.is_aged for request in model.waiting)
+    num_aged += sum(request.is_aged for r in ready for request in r.requests.values())
+    overdue = [
+        request
+        for request in model.waiting
+        if request.is_best_effort and not request.is_aged and request.wait_s(now_s) >= limit_s
+    ]
+    overdue.sort(key=lambda request: request.sequence)
+    for request in overdue[: max(0, len(ready) - num_aged)]:
+        request.is_aged = True
+        router.reorder(request, model)
+
+
+def rectify(router: Router, now_s: float, model: ModelState) -> list[Effect]:
+    """Look at all promises that are planned or run, some replicas a call."""
+    effects: list[Effect] = []
+    by_id = {r.arrival.request_id: r for r in model.waiting if not r.is_best_effort}
+    ready = model.ready()
+    watched = [
+        replica
+        for replica in ready
+        if any(not other.is_best_effort for other in replica.requests.values())
+        or any(request.home is replica for request in by_id.values())
+    ]
+    if not watched:
+        return effects
+    start = model.next_look % len(watched)
+    model.next_look = start + MAX_REPLICAS_A_TICK
+    turn = (watched[start:] + watched[:start])[:MAX_REPLICAS_A_TICK]
+    for replica in turn:
+        for prospect in router.plans.outlook(now_s, replica):
+            request = replica.requests.get(prospect.request_id) or by_id.get(prospect.request_id)
+            if request is None or request.is_best_effort:
+                continue
+            if prospect.p_hold >= request.promise.target:
+                continue
+            effects.extend(_save(router, now_s, request, model, prospect.p_hold))
+            if len(effects) >= MAX_ACTIONS_A_TICK:
+                return effects
+    return effects
+
+
+def _save(
+    router: Router, now_s: float, request: Request, model: ModelState, p_hold: float
+) -> list[Effect]:
+    if request.is_over(now_s):
+        router.demote(now_s, request, model, "its promise is broken")
+        return []
+    waits = request.replica is None
+    found = None
+    if request.num_moves < MAX_MOVES and (waits or not request.has_first_token):
+        found = _elsewhere(router, now_s, request, model, p_hold)
+    if found is not None:
+        return found
+    home = request.home
+    if waits and home is not None:
+        candidate = router.plans.candidate(now_s, request, [home])
+        room = router.room_on(now_s, request, candidate, home)
+        if room is not None and net(room[1], request.promise.weight) >= p_hold + MIN_GAIN:
+            return [router.withdraw(now_s, room[0], model, "its slot is needed for a promise")]
+    if p_hold < HOPELESS and waits:
+        router.demote(now_s, request, model, "its promise cannot be kept any more")
+    return []
+
+
+def _elsewhere(
+    router: Router, now_s: float, request: Request, model: ModelState, p_hold: float
+) -> list[Effect] | None:
+    """Another replica where it holds, by enough to be worth the way."""
+    home = request.home
+    others = [replica for replica in model.ready() if replica is not home]
+    if not others:
+        return None
+    plans = router.plans
+    candidate = plans.candidate(now_s, request, others)
+    rows = plans.assess(now_s, candidate, others)
+    weight = request.promise.weight
+    best = max(range(len(rows)), key=lambda i: net(rows[i], weight))
+    gain = net(rows[best], weight) - p_hold
+    runs = request.has_started
+    if gain < (MIN_GAIN_RUNNING if runs else MIN_GAIN):
+        return None
+    to: ReplicaState = others[best]
+    effects: list[Effect] = []
+    why = f"P {p_hold:.2f} there, P {rows[best][Column.P_HOLD]:.2f} here"
+    if request.replica is not None:
+        effects.append(router.withdraw(now_s, request, model, "it is at risk there"))
+    router.move(now_s, request, candidate, to, why)
+    return effects

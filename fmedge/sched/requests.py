@@ -1,0 +1,269 @@
+"""What the core knows of a request, a replica and a model; only the core and its policy write it.
+
+A request is at the front (`replica` None) or on one replica, and at most planned for one (`home`).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from fmedge.types import BEST_EFFORT, Promise
+
+if TYPE_CHECKING:
+    from fmedge.sched.decision import Decision
+    from fmedge.sched.events import Arrival
+    from fmedge.sched.fleet import ReplicaFacts
+    from fmedge.sched.prefixes import Chain
+
+ASSUMED_OUTPUT_TOKENS = 256
+"""Of a request whose length nobody predicted."""
+
+LOOKAHEAD_DIVISOR = 8
+MAX_PRIORITY = 1000
+
+_PRIORITY_UNIT = 1e10
+_BEST_EFFORT_RANK = 4e9
+_AGED_RANK = -1e15
+
+
+class Request:
+    """One arrival until it leaves. Times are the core's clock's."""
+
+    __slots__ = (
+        "arrival",
+        "arrived_s",
+        "blocks",
+        "crashes",
+        "crashes_total",
+        "decision",
+        "first_token_s",
+        "home",
+        "is_aged",
+        "num_cached",
+        "num_emitted",
+        "num_expected",
+        "num_moves",
+        "num_new_tokens",
+        "num_withdrawals",
+        "order_key",
+        "promise",
+        "replica",
+        "sequence",
+        "started_s",
+        "tag",
+        "waited_s",
+        "waits_since_s",
+        "was_disturbed",
+        "work",
+    )
+
+    def __init__(self, arrival: Arrival, sequence: int, now_s: float) -> None:
+        self.arrival = arrival
+        self.sequence = sequence
+        self.arrived_s = now_s
+        self.promise: Promise = arrival.promise  # BEST_EFFORT once demoted
+        self.order_key = -float(arrival.priority)
+        self.tag = -1.0  # of fair queueing; best effort alone has one
+        self.is_aged = False
+        lengths = arrival.lengths
+        self.num_expected = (
+            min(arrival.max_tokens, ASSUMED_OUTPUT_TOKENS)
+            if lengths is None or arrival.max_tokens == 0
+            else lengths.quantile(0.5)
+        )
+        self.work = arrival.num_prompt_tokens + self.num_expected
+        self.replica: ReplicaState | None = None
+        self.home: ReplicaState | None = None
+        self.decision: Decision | None = None
+        self.blocks: Chain = ()
+        self.num_cached = 0  # believed when it was submitted, then told by the engine
+        self.num_emitted = 0
+        self.started_s = math.nan  # its prefill on `replica`
+        self.first_token_s = math.nan
+        self.waits_since_s = now_s
+        self.waited_s = 0.0  # before the wait that goes on
+        self.num_withdrawals = 0
+        self.num_moves = 0
+        self.was_disturbed = False  # by a crash, a move or a withdrawal: its estimate is void
+        self.crashes = 0  # seen since it last made progress
+        self.crashes_total = 0
+        self.num_new_tokens = 0  # since the last crash
+
+    @property
+    def is_best_effort(self) -> bool:
+        promise = self.promise
+        return (
+            promise.ttft_s == promise.tpot_s == promise.e2e_s == math.inf
+            and (self.arrival.e2e_due_s is None or promise is BEST_EFFORT)
+        )  # fmt: skip
+
+    @property
+    def is_embedding(self) -> bool:
+        return self.arrival.max_tokens == 0
+
+    @property
+    def has_started(self) -> bool:
+        """Its prefill, on the replica where it is."""
+        return not math.isnan(self.started_s)
+
+    @property
+    def has_first_token(self) -> bool:
+        return not math.isnan(self.first_token_s)
+
+    def is_over(self, now_s: float) -> bool:
+        """Its promise cannot hold any more, whatever happens."""
+        if now_s > self.e2e_due_s:
+            return True
+        return (self.first_token_s if self.has_first_token else now_s) > self.ttft_due_s
+
+    @property
+    def e2e_due_s(self) -> float:
+        """Absolute; inf without such a promise."""
+        if self.promise is BEST_EFFORT:
+            return math.inf
+        due_s = self.arrived_s + self.promise.e2e_s
+        return due_s if self.arrival.e2e_due_s is None else min(due_s, self.arrival.e2e_due_s)
+
+    @property
+    def ttft_due_s(self) -> float:
+        return self.arrived_s + self.promise.ttft_s
+
+    def order(self) -> tuple[float, int]:
+        """Sort key: what is served first."""
+        return (self.order_key, self.sequence)
+
+    def wait_s(self, now_s: float) -> float:
+        """Time spent at the front in all."""
+        if self.replica is not None:
+            return self.waited_s
+        return self.waited_s + max(0.0, now_s - self.waits_since_s)
+
+
+def order_key(request: Request, prefill_s: float, decode_s: float, l_r_s: float) -> float:
+    """Aged first; then by priority: promises by latest start, then best effort by fair tag.
+
+    The latest start is when its remaining execution and what follows must begin for the promise
+    to hold: less slack, sooner served. It does not move with time, so waiting never raises slack.
+    """
+    if request.is_aged:
+        return _AGED_RANK + request.sequence
+    priority = max(-MAX_PRIORITY, min(MAX_PRIORITY, request.arrival.priority))
+    rank = -priority * _PRIORITY_UNIT
+    if request.is_best_effort:
+        return rank + _BEST_EFFORT_RANK + request.tag / 1000.0
+    latest_s = min(request.ttft_due_s, request.e2e_due_s - decode_s - l_r_s) - prefill_s
+    if latest_s == math.inf:  # only the time per token is promised
+        latest_s = request.arrived_s + request.num_expected * request.promise.tpot_s
+    return rank + latest_s
+
+
+def engine_priority(request: Request) -> int:
+    """The same order for the replica's engine, which serves the highest number first."""
+    return -round(request.order_key * 1000)
+
+
+class ReplicaState:
+    """A replica as the core sees it. capacity: most requests that it is given at a time, 0 until
+    it was ready once. facts, and the speeds: None and 0 where they are not known."""
+
+    __slots__ = (
+        "alone_token_s",
+        "capacity",
+        "decode_s",
+        "facts",
+        "is_estimated",
+        "is_ready",
+        "lookahead",
+        "model",
+        "name",
+        "order",
+        "prefill_s",
+        "requests",
+        "slots",
+        "token_s",
+        "tokens_per_s",
+        "work",
+    )
+
+    def __init__(self, name: str, model: str, order: int) -> None:
+        self.name = name
+        self.model = model
+        self.order = order
+        self.capacity = 0
+        self.slots = 0
+        self.lookahead = 0
+        self.is_ready = False
+        self.facts: ReplicaFacts | None = None
+        self.is_estimated = False  # the fleet has its profile
+        self.prefill_s = 0.0  # a token
+        self.token_s = 0.0  # of one sequence, at the present load
+        self.alone_token_s = math.inf  # the least that was ever seen of it
+        self.tokens_per_s = 0.0  # with all slots busy
+        self.decode_s = 0.0  # a step
+        self.requests: dict[int, Request] = {}
+        self.work = 0
+
+    @property
+    def has_room(self) -> bool:
+        return self.is_ready and len(self.requests) < self.capacity
+
+    def set_slots(self, slots: int) -> None:
+        """It runs so many at once, and a few more wait there, so that a freed slot finds its next
+        request at once; a request that comes before those may join them."""
+        self.slots = slots
+        self.lookahead = 1 + slots // LOOKAHEAD_DIVISOR
+        self.capacity = slots + self.lookahead
+
+    @property
+    def may_take_any(self) -> bool:
+        """Some request may find room here."""
+        return self.is_ready and len(self.requests) < self.capacity + self.lookahead
+
+    def can_take(self, request: Request) -> bool:
+        """It has a slot free, or the request is among the next few in its order."""
+        if not self.is_ready:
+            return False
+        num_held = len(self.requests)
+        if num_held < self.slots:
+            return True
+        if num_held >= self.capacity + self.lookahead:
+            return False
+        key = request.order_key
+        num_ahead = sum(r.order_key <= key for r in self.requests.values() if not r.has_started)
+        return num_ahead < self.lookahead and (num_held < self.capacity or num_ahead == 0)
+
+
+class ModelState:
+    """A served model: its replicas, and its requests at the front in the order of service."""
+
+    __slots__ = (
+        "finish_interval_s",
+        "floor",
+        "gone_reason",
+        "is_estimated",
+        "last_finish_s",
+        "name",
+        "next_look",
+        "replicas",
+        "waiting",
+    )
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.replicas: dict[str, ReplicaState] = {}
+        self.waiting: list[Request] = []
+        self.gone_reason = ""
+        self.next_look = 0  # of `rectify` at its replicas
+        self.is_estimated = False  # the speed of all its ready replicas is known
+        self.floor: tuple[float, float, float] | None = None
+        """What no new request can beat: (ttft_s, prefill_s_per_token, tpot_s)."""
+        self.last_finish_s = math.nan
+        self.finish_interval_s = math.nan
+
+    @property
+    def num_open(self) -> int:
+        return len(self.waiting) + sum(len(r.requests) for r in self.replicas.values())
+
+    def ready(self) -> list[ReplicaState]:
+        return [replica for replica in self.replicas.values() if replica.is_ready]

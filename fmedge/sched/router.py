@@ -1,0 +1,448 @@
+"""Routing by estimates: just enough. Among the replicas where a promise holds with its target's
+probability, harm to others' promises counted, a request goes to the one whose capacity is worth
+least elsewhere, the slowest, so that fast ones stay free for tight promises; if there is none, to
+the best, and if the best is hopeless it is refused or becomes best effort (`verdict`).
+
+Requests are planned on a replica (`home`) and wait at the front in its order until it has room. So
+plans are cheap to change until the last moment, and the estimates see everything that is ahead.
+Best effort takes whatever slot is free, wherever that is; its home only tells what to expect. What
+comes to be at risk later is `rectify`'s matter.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fmedge.sched.baselines import least_outstanding
+from fmedge.sched.crashes import Crashes
+from fmedge.sched.decision import Decision
+from fmedge.sched.events import Assign, CoreSettings, Effect, StepFacts, Withdraw
+from fmedge.sched.fair import FairClock
+from fmedge.sched.records import Records
+from fmedge.sched.requests import ModelState, ReplicaState, Request, engine_priority
+from fmedge.types import BEST_EFFORT
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fmedge.sched.fleet import Candidate, ReplicaFacts
+    from fmedge.sched.plans import Plans, Row
+    from fmedge.sched.verdict import Verdict
+
+
+class Router:
+    """Plans and places requests. The core owns it and keeps `ModelState.waiting` with it."""
+
+    def __init__(self, settings: CoreSettings, crashes: Crashes, records: Records) -> None:
+        self.settings = settings
+        self.records = records
+        self._crashes = crashes
+        self._fair: dict[str, FairClock] = {}
+        self._plans: Plans | None = None  # from the first profile on: it loads the estimator
+
+    @property
+    def plans(self) -> Plans:
+        assert self._plans is not None, "a model is estimated only once a profile is known"
+        return self._plans
+
+    # --- replicas ---
+
+    def add_replica(
+        self, replica: ReplicaState, facts: ReplicaFacts, packed: np.ndarray, num_ids: int
+    ) -> None:
+        """It is ready, and its speed is known."""
+        if self._plans is None:
+            from fmedge.sched.plans import Plans  # numba, which only estimates need
+
+            self._plans = Plans()
+        self._plans.add_replica(replica, facts, packed, num_ids)
+        replica.is_estimated = True
+
+    def drop_replica(self, replica: ReplicaState, model: ModelState) -> None:
+        """Its process is gone; what was planned there has no home."""
+        if self._plans is not None:
+            self._plans.drop_replica(replica)
+        for request in model.waiting:
+            if request.home is replica:
+                request.home = None
+
+    def refresh(self, now_s: float, model: ModelState) -> list[Effect]:
+        """The model's replicas changed: what is open and has no plan gets one."""
+        known = [replica for replica in model.replicas.values() if replica.capacity]
+        was_estimated = model.is_estimated
+        model.is_estimated = bool(known) and all(replica.is_estimated for replica in known)
+        ready = model.ready()
+        if not model.is_estimated or not ready:
+            return []
+        if not was_estimated:
+            for replica in ready:
+                for request in replica.requests.values():
+                    self.submitted(now_s, request, replica)
+        effects: list[Effect] = []
+        for request in sorted(model.waiting, key=Request.order):
+            if request.home is None:
+                effects.extend(self.replan(now_s, request, model))
+        self.measure(now_s, model)
+        return effects
+
+    def clear_prefixes(self, replica: str) -> None:
+        if self._plans is not None:
+            self._plans.prefixes.clear(replica)
+
+    # --- requests: planned ---
+
+    def arrive(self, now_s: float, request: Request, model: ModelState) -> list[Effect]:
+        """Plan an arrival, or refuse it; a Withdraw where another must make room."""
+        decision = self.records.begin(now_s, request)
+        replicas = _by_worth(model)
+        if request.is_best_effort:
+            self._take_turn(request)
+        if not replicas or request.is_embedding:
+            decision.reason = (
+                "an embedding goes where least is outstanding"
+                if request.is_embedding
+                else "no replica is ready: it waits for the first that is"
+            )
+            if not request.is_embedding:
+                self.plans.set_order(request, replicas)
+            return []
+        candidate = self.plans.candidate(now_s, request, replicas)
+        verdict = self.judge(now_s, request, candidate, replicas)
+        verdict.write(decision, self.plans)
+        if verdict.action == "refuse":
+            return [verdict.refusal(request)]
+        self.plans.tell(request, verdict.replica, verdict.row)
+        if verdict.action == "best_effort":
+            self._demote(now_s, request, verdict.reason)
+            candidate = self.plans.candidate(now_s, request, replicas)
+        return self.follow(now_s, request, candidate, verdict, model)
+
+    def estimate(self, now_s: float, request: Request, model: ModelState) -> Decision:
+        """What `arrive` would decide, without a trace."""
+        decision = Records().begin(now_s, request)
+        replicas = _by_worth(model)
+        if not replicas or request.is_embedding:
+            decision.action = "queue"
+            return decision
+        if request.is_best_effort:
+            request.tag = self._clock(request).peek(request.arrival.api_key_id)
+        candidate = self.plans.candidate(now_s, request, replicas)
+        verdict = self.judge(now_s, request, candidate, replicas)
+        verdict.write(decision, self.plans)
+        if decision.action == "assign" and not verdict.replica.can_take(request):
+            decision.action = "queue"
+        return decision
+
+    def replan(self, now_s: float, request: Request, model: ModelState) -> list[Effect]:
+        """Plan a request that waits and has lost its plan; it is never refused any more."""
+        replicas = _by_worth(model)
+        if not replicas or request.is_embedding:
+            return []
+        if request.is_best_effort and request.tag < 0:
+            self._take_turn(request)
+        model.waiting.remove(request)
+        candidate = self.plans.candidate(now_s, request, replicas)
+        verdict = self.judge(now_s, request, candidate, replicas)
+        if verdict.action != "assign":
+            self._demote(now_s, request, verdict.reason)
+            candidate = self.plans.candidate(now_s, request, replicas)
+        bisect.insort(model.waiting, request, key=Request.order)
+        return self.follow(now_s, request, candidate, verdict, model)
+
+    def judge(
+        self,
+        now_s: float,
+        request: Request,
+        candidate: Candidate,
+        replicas: Sequence[ReplicaState],
+    ) -> Verdict:
+        """Of all these replicas, cheapest first."""
+        from fmedge.sched.verdict import judge
+
+        plans = self.plans
+
+        def make_room(replica: ReplicaState) -> tuple[Request, Row] | None:
+            return self.room_on(now_s, request, candidate, replica)
+
+        rows = plans.assess(now_s, candidate, replicas)
+        return judge(
+            replicas,
+            rows,
+            request,
+            self.settings,
+            make_room,
+            lambda replica: plans.alone(now_s, candidate, replica),
+        )
+
+    def room_on(
+        self, now_s: float, request: Request, candidate: Candidate, replica: ReplicaState
+    ) -> tuple[Request, Row] | None:
+        """Whom to withdraw there for this request's sake, and the estimate without it."""
+        victim = self._victim(request, replica)
+        if victim is None:
+            return None
+        without = victim.arrival.request_id
+        return victim, self.plans.assess(now_s, candidate, [replica], without=without)[0]
+
+    def follow(
+        self,
+        now_s: float,
+        request: Request,
+        candidate: Candidate,
+        verdict: Verdict,
+        model: ModelState,
+    ) -> list[Effect]:
+        """Plan as judged."""
+        request.home = verdict.replica
+        self.plans.put(now_s, candidate, request.home)
+        if verdict.victim is None:
+            return []
+        return [self.withdraw(now_s, verdict.victim, model, "its slot is needed for a promise")]
+
+    # --- requests: given to replicas and taken back ---
+
+    def assign(self, now_s: float, model: ModelState) -> list[Effect]:
+        """Give what waits to replicas that have room, in order; state follows."""
+        effects: list[Effect] = []
+        if not any(replica.may_take_any for replica in model.replicas.values()):
+            return effects
+        closed: set[str] = set()  # to best effort, for the harm it would do there
+        for request in list(model.waiting):
+            replica = self._replica_for(now_s, request, model, closed)
+            if replica is None:
+                continue
+            model.waiting.remove(request)
+            effects.append(self._submit(now_s, request, replica))
+            if not any(replica.may_take_any for replica in model.replicas.values()):
+                break
+        return effects
+
+    def submitted(self, now_s: float, request: Request, replica: ReplicaState) -> None:
+        """A request went to this replica, whoever decided it."""
+        request.waited_s += max(0.0, now_s - request.waits_since_s)
+        if self._plans is None or request.is_embedding:
+            return
+        if replica.is_estimated:
+            self._plans.submitted(now_s, request, replica)
+        else:
+            self._plans.take(request.arrival.request_id)
+
+    def withdraw(self, now_s: float, request: Request, model: ModelState, why: str) -> Withdraw:
+        """Take a request off its replica; it waits at the front, planned where it was."""
+        replica = request.replica
+        assert replica is not None
+        request_id = request.arrival.request_id
+        del replica.requests[request_id]
+        replica.work -= request.work
+        self.plans.left_replica(request, replica)
+        if request.has_started:
+            request.num_withdrawals += 1
+        self.put_down(now_s, request)
+        self.plans.put(now_s, self.plans.candidate(now_s, request, [replica]), replica)
+        request.home = replica
+        bisect.insort(model.waiting, request, key=Request.order)
+        self.records.event(now_s, request, "withdrawn", f"from {replica.name}: {why}")
+        return Withdraw(request_id, replica.name)
+
+    def put_down(self, now_s: float, request: Request) -> None:
+        """It is on no replica any more and waits at the front."""
+        request.replica = None
+        request.home = None
+        request.started_s = math.nan
+        request.waits_since_s = now_s
+        if self._plans is not None:
+            self._plans.take(request.arrival.request_id)
+
+    def move(
+        self, now_s: float, request: Request, candidate: Candidate, to: ReplicaState, why: str
+    ) -> None:
+        """Plan a request that waits at the front on another replica."""
+        origin = "nowhere" if request.home is None else request.home.name
+        request.home = to
+        request.num_moves += 1
+        self.plans.put(now_s, candidate, to)
+        self.records.event(now_s, request, "moved", f"from {origin} to {to.name}: {why}")
+
+    def demote(self, now_s: float, request: Request, model: ModelState, why: str) -> None:
+        """Its promise is given up: best effort from now on, wherever it is."""
+        self._demote(now_s, request, why)
+        self.plans.release(request.arrival.request_id)
+        if request.replica is None:
+            self.reorder(request, model)
+
+    def reorder(self, request: Request, model: ModelState) -> None:
+        """What decides its order changed while it waits."""
+        model.waiting.remove(request)
+        self.plans.set_order(request, model.ready())
+        bisect.insort(model.waiting, request, key=Request.order)
+        self.plans.reorder(request)
+
+    # --- what replicas tell ---
+
+    def on_step(self, now_s: float, replica: ReplicaState, facts: StepFacts) -> None:
+        requests = replica.requests
+        plans = self._plans if replica.is_estimated else None
+        for request_id, num_computed in facts.prefilled:
+            request = requests.get(request_id)
+            if request is None:
+                continue
+            if not request.has_started:
+                request.started_s = now_s
+                if plans is not None:
+                    plans.fleet.on_started(request_id, request.num_cached)
+            if plans is not None:
+                plans.fleet.on_prefilled(request_id, num_computed)
+        if plans is not None:
+            if facts.decode_s > 0 and facts.prefill_s_per_token > 0:
+                plans.fleet.set_rates(replica.name, facts.prefill_s_per_token, facts.decode_s)
+            plans.fleet.on_step(replica.name, now_s)
+
+    def on_tokens(self, request: Request, num_tokens: int) -> None:
+        replica = request.replica
+        if self._plans is not None and replica is not None and replica.is_estimated:
+            self._plans.fleet.on_tokens(request.arrival.request_id, num_tokens)
+
+    def on_first_token(self, now_s: float, request: Request) -> None:
+        replica = request.replica
+        if self._plans is not None and replica is not None and replica.is_estimated:
+            self._plans.fleet.on_first_token(request.arrival.request_id, now_s)
+
+    def on_finish(self, now_s: float, request: Request, emitted: bytes) -> None:
+        """It is complete; it is still where it was."""
+        if request.tag >= 0:
+            num_off = request.arrival.num_prompt_tokens + request.num_emitted - request.work
+            arrival = request.arrival
+            clock = self._clock(request)
+            clock.settle(arrival.api_key_id, num_off, arrival.promise.weight)
+        if self._plans is None or request.replica is None:
+            return
+        ttft_s = request.first_token_s - request.arrived_s
+        self._plans.observe(request, ttft_s, now_s - request.arrived_s)
+        self._plans.left_replica(request, request.replica, emitted)
+
+    def forget(self, request: Request) -> None:
+        if self._plans is not None:
+            if request.replica is not None:
+                self._plans.left_replica(request, request.replica)
+            self._plans.forget(request.arrival.request_id)
+
+    # --- time ---
+
+    def tick(self, now_s: float, model: ModelState) -> list[Effect]:
+        """What changed without an event."""
+        from fmedge.sched.rectify import age, rectify
+
+        self.measure(now_s, model)
+        age(self, now_s, model)
+        return rectify(self, now_s, model)
+
+    def measure(self, now_s: float, model: ModelState) -> None:
+        """Speeds and errors as they are now, and with them what no request can beat."""
+        ready = model.ready()
+        plans = self.plans
+        if not ready:
+            model.floor = None
+            return
+        plans.measure_speed(ready)
+        plans.measure_sigma(model.name, ready)
+        for replica in ready:
+            plans.expect_arrivals(now_s, replica)
+        model.floor = plans.floor(now_s, ready)
+
+    # --- rules ---
+
+    def _replica_for(
+        self, now_s: float, request: Request, model: ModelState, closed: set[str]
+    ) -> ReplicaState | None:
+        """Where a request that waits can go now."""
+        home = request.home
+        if not request.is_best_effort and not request.is_embedding:
+            if home is None or not home.can_take(request):
+                return None
+            return home if self._crashes.may_run(request, home) else None
+        with_room = [
+            replica
+            for replica in model.replicas.values()
+            if replica.has_room
+            and replica.name not in closed
+            and replica.can_take(request)
+            and self._crashes.may_run(request, replica)
+        ]
+        if not with_room:
+            return None
+        if request.is_embedding:
+            return least_outstanding(request, with_room)
+        with_room.sort(key=lambda r: (r is not home, r.token_s))
+        for replica in with_room:
+            if request.is_aged or not self._harms(now_s, request, replica):
+                return replica
+            closed.add(replica.name)
+        return None
+
+    def _harms(self, now_s: float, request: Request, replica: ReplicaState) -> bool:
+        """One more best-effort request there would break a promise."""
+        from fmedge.sched.fleet import Column
+
+        if all(other.is_best_effort for other in replica.requests.values()):
+            return False
+        candidate = self.plans.candidate(now_s, request, [replica])
+        row = self.plans.assess(now_s, candidate, [replica])[0]
+        return row[Column.HARM] > self.settings.max_harm
+
+    def _submit(self, now_s: float, request: Request, replica: ReplicaState) -> Assign:
+        request_id = request.arrival.request_id
+        replica.requests[request_id] = request
+        replica.work += request.work
+        request.replica = request.home = replica
+        if request.is_best_effort and not request.is_embedding:
+            self._clock(request).serve(request.tag)
+        self.submitted(now_s, request, replica)
+        self.records.event(now_s, request, "assigned", replica.name)
+        return Assign(request_id, replica.name, engine_priority(request))
+
+    def _victim(self, request: Request, replica: ReplicaState) -> Request | None:
+        """The best-effort request on a replica that costs least to run again later."""
+        if len(replica.requests) < replica.slots:
+            return None
+        best: Request | None = None
+        for other in replica.requests.values():
+            if (
+                other.is_best_effort
+                and other.has_started
+                and not other.is_aged
+                and not other.is_embedding
+                and other.num_withdrawals < self.settings.max_withdrawals
+                and other.arrival.priority <= request.arrival.priority
+                and (best is None or _cost(other) < _cost(best))
+            ):
+                best = other
+        return best
+
+    def _demote(self, now_s: float, request: Request, why: str) -> None:
+        request.promise = BEST_EFFORT
+        self._take_turn(request)
+        self.records.event(now_s, request, "demoted", why)
+
+    def _take_turn(self, request: Request) -> None:
+        arrival = request.arrival
+        weight = max(1e-3, arrival.promise.weight)
+        request.tag = self._clock(request).tag(arrival.api_key_id, request.work, weight)
+
+    def _clock(self, request: Request) -> FairClock:
+        return self._fair.setdefault(request.arrival.model, FairClock())
+
+
+def _by_worth(model: ModelState) -> list[ReplicaState]:
+    """Ready replicas, those first whose capacity is worth least elsewhere: the slow ones."""
+    return sorted(model.ready(), key=lambda r: (r.tokens_per_s, r.order))
+
+
+def _cost(request: Request) -> tuple[int, int]:
+    """Of withdrawing it: what must be prefilled again, and how often it was withdrawn."""
+    return (
+        request.num_withdrawals,
+        request.arrival.num_prompt_tokens + request.num_emitted,
+    )
