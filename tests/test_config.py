@@ -229,6 +229,10 @@ def test_state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "[server]\nstate_dir = 'learned'\n"
     assert load(tmp_path, text).server.state_dir == str(tmp_path / "learned")
     assert load(tmp_path, text, flags={"state_dir": "/y"}).server.state_dir == "/y"
+    text = "[server]\nstate_dir = '~/learned'\napi_key_file = '~no-such-user/x'\n"
+    server = load(tmp_path, text).server
+    assert server.state_dir == str(tmp_path / "learned")
+    assert server.api_key_file == str(tmp_path / "~no-such-user" / "x")
 
 
 def test_state_dir_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:

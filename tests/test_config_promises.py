@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from fmedge.config import Config, SlaConfig, WorkflowConfig, load_config
+from fmedge.config import Config, SlaConfig, WorkflowConfig, load_config, settings
+from fmedge.config import load as load_module
 from fmedge.config.promises import check_class
 from fmedge.errors import ConfigError
 from fmedge.types import Promise, WorkflowSettings
@@ -159,6 +161,7 @@ def test_times_that_are_none(tmp_path: Path, section: str, value: str, words: st
         ("[workflow.a]\ne2e_ms = 5\n", ["'workflow'", "did you mean 'workflows'"]),
         ("[server]\npolicy = 'round-robin'\n", ["'round-robin'", "did you mean 'round_robin'"]),
         ("[server]\nprofile = 'never'\n", ["'never'", "auto, prior"]),
+        ('[server]\nstate_dir = "a\\u0000"\n', ["[server] state_dir", "zero byte"]),
         ("[server]\nstate_dir = 1\n", ["[server] state_dir", "expected str"]),
     ],
 )
@@ -192,6 +195,48 @@ def test_a_model_without_a_name_is_left_to_the_server(tmp_path: Path) -> None:
 def test_a_private_server_has_no_keys_and_may_read_the_same_file(tmp_path: Path) -> None:
     text = KEYS + CLASS + "keys = ['k']\n"
     assert load(tmp_path, text, flags={"api_key_file": ""}).sla["a"].keys == ("k",)
+
+
+_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates()
+    | st.sampled_from(["refuse", "priority", 10**400]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=6,
+)  # fmt: skip
+_keys = st.sampled_from([s.key for s in settings("sla", "workflows")]) | st.text(max_size=6)
+
+
+@hypothesis_settings(deadline=None)
+@given(
+    section=st.sampled_from(["sla", "workflows", "replica", "model"]),
+    content=_values
+    | st.dictionaries(st.text(max_size=4), st.dictionaries(_keys, _values, max_size=4))
+    | st.lists(st.dictionaries(_keys | st.just("model"), _values, max_size=4), max_size=2),
+)
+def test_any_content_is_taken_or_explained(section: str, content: object) -> None:
+    known = {s.key: s for s in settings("server", "defaults", "client")}
+    layers = load_module._Layers()
+    complaint = ""
+    try:
+        load_module._from_file(layers, {section: content}, Path("x.toml"), known)
+    except ConfigError as error:
+        complaint = str(error)
+    assert not complaint or complaint.startswith("x.toml: ")
+    for name, sla in layers.sla.items():
+        promise = sla.promise(name)
+        assert 0 < min(promise.ttft_s, promise.e2e_s) < math.inf
+        assert 0 < promise.target < 1
+
+
+@pytest.mark.parametrize(
+    "value", ["1" * 5000, "0x" + "f" * 5000, "[" * 5000 + "]" * 5000], ids=["int", "hex", "nested"]
+)
+def test_values_beyond_all_sense(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, f"[sla.a]\nttft_ms = {value}\n")
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path}/fmedge.toml: ")
+    assert len(message) < 300
 
 
 _times = st.none() | st.floats(0.001, 86_400_000.0, allow_nan=False)

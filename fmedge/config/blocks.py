@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os.path import expanduser  # pathlib's raises where it knows no home
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -32,7 +33,7 @@ class ModelBlock(Struct):
 def check_in(file: Path, setting: Setting, value: Any, where: str) -> Any:
     """A value of a file; paths in it are relative to it."""
     checked = check(setting, value, where)
-    return str(file.parent / Path(checked).expanduser()) if setting.is_path and checked else checked
+    return str(file.parent / expanduser(checked)) if setting.is_path and checked else checked
 
 
 def blocks(table: Mapping[str, Any], key: str, path: Path) -> list[dict[str, Any]]:
@@ -93,7 +94,7 @@ def replica_block(
 
 def _beside(path: Path, model: str) -> str:
     """A file next to the configuration is found whatever folder fmedge runs in."""
-    beside = path.parent / Path(model).expanduser()
+    beside = path.parent / expanduser(model)
     return str(beside) if not model.startswith("hf:") and beside.is_file() else model
 
 

@@ -86,7 +86,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot read the config file: {error.strerror}") from error
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also of numbers and nestings beyond all sense
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
 
 

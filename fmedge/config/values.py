@@ -54,6 +54,8 @@ def check(setting: Setting, value: Any, where: str, *, strict: bool = True) -> A
                 raise ConfigError(
                     f"{where}: {word!r} is not one of {allowed}{nearest(word, setting.choices)}"
                 )
+    if setting.is_path and isinstance(value, str) and "\0" in value:
+        raise ConfigError(f"{where}: a path has no zero byte")
     if setting.key == "tensor_overrides" and isinstance(value, dict):
         value = list(value.items())
     return convert(value, setting.type, where, strict=strict)
@@ -63,13 +65,20 @@ def convert(value: Any, kind: Any, where: str, *, strict: bool = True) -> Any:
     """`value` as the annotated type `kind`."""
     try:
         return msgspec.convert(value, kind, strict=strict)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, OverflowError) as error:
         reason = str(error).partition(" - at ")[0].replace("`", "").replace(" | null", "")
         if not strict:  # text was given, as it must be: what counts is what it should read as
             reason = reason.partition(", got ")[0]
         reason = reason[:1].lower() + reason[1:]
-        shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "..."
-        raise ConfigError(f"{where}: {reason} (got {shown})") from error
+        raise ConfigError(f"{where}: {reason} (got {_shown(value)})") from error
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a hexadecimal number of thousands of digits, for one
+        return f"a {type(value).__name__} too large to show"
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
