@@ -174,7 +174,7 @@ _MAX_UNIT = 1e12
 class LengthPredictor:
     """Learns lengths by key. Keys come from the most particular to the coarsest.
 
-    max_keys: most keys kept, least recently observed go first. memory: X
+    max_keys: most keys kept, least recently observed go first. memory: a request's weight halves
     after about 0.7 x memory further ones of its key. shrinkage: how many requests of its own, in
     a bin, make a key count as much as the coarser one.
     """
