@@ -317,18 +317,19 @@ def replay(
             for j in range(num_slotted):
                 e = ints[SLOT_LIST, j]
                 if ints[PHASE, e] != PREFILLING:
-                    if is_blocked or ahead >= budget:
-                        break
-                    chunk = min(ints[TOKENS, e] - ints[CACHED, e], budget - ahead)
-                    if kv_blocks > 0 and num_running > 0:
+                    # what cannot begin holds back those admitted after it, but not the prefilling
+                    is_blocked = is_blocked or ahead >= budget
+                    if not is_blocked and kv_blocks > 0 and num_running > 0:
                         if is_foreign:
                             need = ints[TOKENS, e]
                             if params[RESERVE_PROMPT] == 0.0:
-                                need = ints[CACHED, e] + chunk
-                            if blocks(need, block_tokens) > free - reserved:
-                                break
-                        elif ints[TOKENS, e] + KV_MARGIN_TOKENS * (num_running + 1) > free:
-                            break
+                                need = min(need, ints[CACHED, e] + budget - ahead)
+                            is_blocked = blocks(need, block_tokens) > free - reserved
+                        else:
+                            margin = KV_MARGIN_TOKENS * (num_running + 1)
+                            is_blocked = ints[TOKENS, e] + margin > free
+                    if is_blocked:
+                        continue
                     ints[PHASE, e] = PREFILLING
                     ints[COMPUTED, e] = ints[CACHED, e]
                     prefill_kv += ints[CACHED, e]
@@ -396,9 +397,8 @@ def replay(
                 ints[PHASE, victim] = WAITING
                 ints[PREEMPTED, victim] += 1
                 head = min(head, victim)
-                may_admit = False
+                may_admit = not is_foreign
             continue
-        may_admit = True
 
         # how many steps alike follow
         num_steps = 1
@@ -452,8 +452,9 @@ def replay(
                     num_chunks += 1
                     num_prefill += chunk
                     attention += chunk * (computed + chunk / 2)
-        if is_running_step:
+        if is_running_step or not may_admit:
             num_steps = 1
+        may_admit = True
         if kv_blocks > 0 and num_steps > 1:
             # `free` has the first step's cells taken off already, but not its prefill's
             least, most = 1, num_steps
