@@ -26,9 +26,10 @@ from fmedge.types import EngineInfo, SamplingParams
 
 MAX_ROUNDS = 4
 DECODES_PER_VISIT = 3
+MAX_DECODES_PER_VISIT = 8
 CHUNKS_PER_VISIT = 2
 SLOW_STEP_S = 0.05
-"""A chunk that takes longer is measured once a visit: a spell of noise is short beside it."""
+"""About the time of a visit's samples: slow chunks come singly, fast decoding steps in numbers."""
 
 LONGEST_STEP_S = 1.25
 """The step policy bounds steps at 1 s; longer ones would only keep work waiting."""
@@ -187,8 +188,10 @@ class _Measurement:
             self._prefill(num_prefill, num_chunks, depth)
             return
         self._advance()
-        for _ in range(DECODES_PER_VISIT):
-            self._advance(is_timed=True)
+        end_s = self._clock() + SLOW_STEP_S
+        for number in range(MAX_DECODES_PER_VISIT):
+            if number < DECODES_PER_VISIT or self._clock() < end_s:
+                self._advance(is_timed=True)
 
     def _fits(self, num_prefill: int, num_decoding: int, depth: int) -> bool:
         longest = depth + _num_new(num_prefill)
@@ -323,7 +326,7 @@ class _Prompts:
 
 def _num_new(num_prefill: int) -> int:
     """Tokens that a visit adds to a sequence's past, and one to spare."""
-    return max(1 + num_prefill, DECODES_PER_VISIT + 1) + 2
+    return max(1 + num_prefill, MAX_DECODES_PER_VISIT + 1) + 2
 
 
 def _drift(depth: int) -> int:
