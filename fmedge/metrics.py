@@ -14,6 +14,7 @@ LATENCY_BUCKETS_S = (
     0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0,
     300.0, 600.0,
 )  # fmt: skip
+RATIO_BUCKETS = (0.5, 0.67, 0.8, 0.9, 0.95, 1.0, 1.05, 1.11, 1.25, 1.5, 2.0, 4.0)
 TOKEN_BUCKETS_S = (
     0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0,
 )  # fmt: skip
@@ -32,9 +33,11 @@ class Metrics:
         def counter(name: str, text: str, labels: tuple[str, ...]) -> Counter:
             return Counter(f"fmedge_{name}", text, labels, registry=self.registry)
 
-        def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        def histogram(
+            name: str, text: str, buckets: tuple[float, ...], labels: tuple[str, ...] = by_model
+        ) -> Histogram:
             return Histogram(
-                f"fmedge_{name}", text, by_model, buckets=buckets, registry=self.registry
+                f"fmedge_{name}", text, labels, buckets=buckets, registry=self.registry
             )
 
         self.requests_running = gauge("requests_running", "Sequences that decode now.", by_replica)
@@ -74,6 +77,41 @@ class Metrics:
         )
         self.preemptions = counter(
             "preemptions", "Sequences set aside because KV was full.", by_replica
+        )
+        self.sla_requests = counter(
+            "sla_requests",
+            "Requests with a promise that ended, by whether it held; refused ones included.",
+            ("model", "sla_class", "held"),
+        )
+        self.goodput_tokens = counter(
+            "goodput_tokens",
+            "Tokens generated for requests whose promise held.",
+            ("model", "sla_class"),
+        )
+        self.refusals = counter(
+            "refusals", "Requests refused, by reason.", ("model", "sla_class", "reason")
+        )
+        self.queued = gauge(
+            "queued_requests", "Requests that wait at the front.", ("model", "sla_class")
+        )
+        self.rectified = counter(
+            "rectified_requests",
+            "Requests moved to another replica, withdrawn from one, or demoted to best effort.",
+            ("model", "what"),
+        )
+        self.estimate_ratio = histogram(
+            "estimate_ratio",
+            "Observed over estimated latency, as estimated at admission.",
+            RATIO_BUCKETS,
+            ("model", "what"),
+        )
+        self.step_drift_ratio = gauge(
+            "step_drift_ratio",
+            "Step time now over what the replica's profile says.",
+            ("model", "replica", "phase"),
+        )
+        self.step_drifts = counter(
+            "step_drifts", "Lasting changes of a replica's step time.", by_replica
         )
 
     def render(self) -> bytes:

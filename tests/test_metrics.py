@@ -38,4 +38,4 @@ def test_names_follow_prometheus_conventions():
         assert family.name.startswith("fmedge_")
         assert family.documentation.endswith(".")
         if family.type == "histogram":
-            assert family.name.endswith("_seconds")
+            assert family.name.endswith(("_seconds", "_ratio"))

@@ -11,11 +11,21 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+
+from msgspec.structs import replace
 
 from fmedge.dispatch.embedding import Embedding, embed_all
+from fmedge.dispatch.entry import ReplicaEntry, step_facts
+from fmedge.dispatch.forecast import Forecast
 from fmedge.dispatch.generation import Generation
-from fmedge.dispatch.observe import observe_finish, set_gauges
+from fmedge.dispatch.observe import (
+    observe_decision,
+    observe_finish,
+    observe_refusal,
+    observed_of,
+    set_gauges,
+)
 from fmedge.dispatch.status import DispatcherStatus, ModelStatus, ReplicaLoad
 from fmedge.errors import (
     ContextLengthError,
@@ -36,39 +46,52 @@ from fmedge.sched.core import (
     CoreSettings,
     Effect,
     Fail,
+    Policy,
     Refuse,
     SchedulerCore,
+    Withdraw,
 )
-from fmedge.types import EngineInfo, GenerationRequest
+from fmedge.sched.decision import Decision
+from fmedge.sched.profile import StepProfile
+from fmedge.sched.workflow_report import WorkflowReport
+from fmedge.types import (
+    EngineInfo,
+    FinishReason,
+    GenerationRequest,
+    Promise,
+    WorkflowSettings,
+)
 
+TICK_S = 0.05
 TOKEN_BYTES = 4
 
 log = logging.getLogger(__name__)
 
 
-class _ReplicaEntry:
-    """A replica, the figures of its last step, and its counters."""
-
-    __slots__ = ("generated_tokens", "info", "is_gone", "last_step", "preemptions", "replica")
-
-    def __init__(self, replica: Replica, metrics: Metrics) -> None:
-        self.replica = replica
-        self.info: EngineInfo | None = None
-        self.last_step: Step | None = None
-        self.is_gone = False
-        self.generated_tokens = metrics.generated_tokens.labels(replica.model)
-        self.preemptions = metrics.preemptions.labels(replica.model, replica.name)
+Profiler = Callable[[Replica, EngineInfo], Awaitable[StepProfile | None]]
+"""Finds out what a freshly loaded replica's steps cost; None leaves it without estimates."""
 
 
 class Dispatcher:
     """Create it on the running event loop's thread; it is its replicas' ReplicaListener."""
 
     def __init__(
-        self, settings: CoreSettings | None = None, metrics: Metrics | None = None
+        self,
+        settings: CoreSettings | None = None,
+        metrics: Metrics | None = None,
+        *,
+        policy: Policy = "fmedge",
+        profiler: Profiler | None = None,
+        workflows: Mapping[str, WorkflowSettings] | None = None,
     ) -> None:
+        """profiler: asked once for each replica, when it has loaded and before it serves."""
         self.metrics = Metrics() if metrics is None else metrics
-        self._core = SchedulerCore(settings)
-        self._entries: dict[str, _ReplicaEntry] = {}
+        self.forecast = Forecast(workflows or {})
+        self._core = SchedulerCore(settings, policy)
+        self._profiler = profiler
+        self._profiling: set[asyncio.Task[None]] = set()
+        self._tick: asyncio.TimerHandle | None = None
+        self._entries: dict[str, ReplicaEntry] = {}
         self._generations: dict[int, Generation] = {}
         self._embeddings: dict[int, Embedding] = {}
         self._attempts: dict[int, Generation | Embedding] = {}  # by what its replica calls it
@@ -81,7 +104,7 @@ class Dispatcher:
     def add_replica(self, replica: Replica) -> None:
         """Serve with it from when it is ready; starts it."""
         self._core.on_replica_added(replica.name, replica.model)
-        self._entries[replica.name] = _ReplicaEntry(replica, self.metrics)
+        self._entries[replica.name] = ReplicaEntry(replica, self.metrics)
         replica.start(self)
 
     async def wait_ready(self, timeout_s: float, *, every_replica: bool = False) -> None:
@@ -134,6 +157,12 @@ class Dispatcher:
 
     async def close(self, deadline_s: float = 5.0) -> None:
         """End every replica; each politely until the deadline, then by force."""
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
+        for task in self._profiling:
+            task.cancel()
+        await asyncio.gather(*self._profiling, return_exceptions=True)
         replicas = [entry.replica for entry in self._entries.values()]
         await asyncio.gather(*(replica.close(deadline_s) for replica in replicas))
 
@@ -141,48 +170,70 @@ class Dispatcher:
         """Forget retained prefixes on the model's replicas, of one cache key or all."""
         for entry in self._entries_of(model):
             entry.replica.clear_cache(cache_key)
+            self._core.on_cache_cleared(entry.replica.name)
 
     # --- requests ---
 
-    def check(self, model: str) -> None:
-        """Raise as `submit` would for any request of this model: what is refused need not be
-        tokenised first. Only `submit` decides; this may be asked from any thread."""
-        refusal = self._core.refusal(model)
+    def check(self, model: str, promise: Promise | None = None, num_body_bytes: int = 0) -> None:
+        """Raise as `submit` would for any such request: what is refused need not be tokenised
+        first. Only `submit` decides; this may be asked from any thread."""
+        refusal = self._core.refusal(model, promise, num_body_bytes)
         if refusal is not None:
-            raise self._refused(refusal, model)
+            raise self._refused(refusal, model, promise)
 
     async def submit(self, request: GenerationRequest) -> Generation:
         """Take a request; its tokens come through the Generation.
 
         Raises ModelNotFoundError; ContextLengthError when prompt + 1 token exceed the context;
-        RequestError for an empty prompt; UnavailableError (loading, draining, overloaded,
-        model_failed). max_tokens is cut to what the context leaves.
+        RequestError for an empty prompt or a workflow that is not the caller's; UnavailableError
+        (loading, draining, overloaded, model_failed, sla_unattainable). max_tokens is cut to what
+        the context leaves.
         """
-        num_prompt_tokens = _count_tokens(request.prompt)
-        max_tokens = request.max_tokens
-        ctx_size = self._ctx_size(request.model)
-        if ctx_size:
-            if num_prompt_tokens + 1 > ctx_size:
-                self.metrics.requests.labels(request.model, "context_length_exceeded").inc()
-                raise ContextLengthError(num_prompt_tokens, ctx_size)
-            max_tokens = min(max_tokens, ctx_size - num_prompt_tokens)
-        generation = Generation(self._take_id(), request, max_tokens, self._cancel)
-        self._generations[generation.request_id] = generation
+        max_tokens = self._max_tokens(request)
+        now_s = time.monotonic()
+        generation = Generation(self._take_id(), request, max_tokens, self._cancel, self._stop)
+        request_id = generation.request_id
+        context = self.forecast.begin(now_s, request_id, request)
+        arrival = self.forecast.arrival(request_id, request, max_tokens, context)
+        self._generations[request_id] = generation
         try:
-            self._arrive(
-                Arrival(
-                    generation.request_id,
-                    request.model,
-                    num_prompt_tokens,
-                    max_tokens,
-                    request.priority,
-                )
-            )
+            self._arrive(arrival)
         except FmedgeError:
-            del self._generations[generation.request_id]
+            del self._generations[request_id]
+            self.forecast.abandon(now_s, request_id)
             raise
-        self.metrics.prompt_tokens.labels(request.model).inc(num_prompt_tokens)
+        finally:
+            generation.decision = self._core.decision(request_id)
+        self.metrics.prompt_tokens.labels(request.model).inc(arrival.num_prompt_tokens)
         return generation
+
+    def estimate(self, request: GenerationRequest) -> Decision:
+        """What would become of this request now; runs nothing. Raises as `submit` for a request
+        that is wrong; what would be refused for lack of room is a Decision that says so."""
+        refusal = self._core.refusal(request.model)
+        if refusal is not None and refusal.code != "overloaded":
+            raise self._refused(refusal, request.model)
+        max_tokens = self._max_tokens(request)
+        now_s = time.monotonic()
+        request_id = self._take_id()
+        context = self.forecast.begin(now_s, request_id, request)
+        try:
+            arrival = self.forecast.arrival(request_id, request, max_tokens, context)
+            return self._core.estimate(now_s, arrival)
+        finally:
+            self.forecast.abandon(now_s, request_id)
+
+    def decision(self, request_id: int) -> Decision | None:
+        """What was decided for a request, and what became of it; the last 2,000 are kept."""
+        return self._core.decision(request_id)
+
+    def decisions(self, limit: int = 100) -> list[Decision]:
+        """The latest decisions, newest first."""
+        return self._core.decisions(limit)
+
+    def workflow_report(self, name: str | None = None) -> list[WorkflowReport]:
+        """Of one workflow or all. RequestError for an unknown one."""
+        return self.forecast.report(time.monotonic(), name)
 
     async def embed(
         self, model: str, tokens: Sequence[bytes], *, priority: int = 0
@@ -207,6 +258,8 @@ class Dispatcher:
         loads: dict[str, list[ReplicaLoad]] = {}
         for entry in self._entries.values():
             status = entry.replica.status()
+            if status.state == "ready" and not entry.is_serving:
+                status = replace(status, state="measuring")
             num_assigned = self._core.num_assigned(status.name)
             step = entry.last_step
             # A cancelled sequence ends without a step to say so.
@@ -237,29 +290,106 @@ class Dispatcher:
     def render_metrics(self) -> bytes:
         """The metrics in Prometheus' text format, gauges as of now."""
         set_gauges(self.metrics, self.status())
+        for entry in self._entries.values():
+            entry.set_gauges()
         return self.metrics.render()
 
     # --- events of replicas ---
 
     def on_ready(self, replica: Replica, info: EngineInfo) -> None:
-        self._entries[replica.name].info = info
-        # As many again as decode at once: a freed slot finds its next request already there.
-        self._carry_out(self._core.on_replica_ready(time.monotonic(), replica.name, 2 * info.slots))
+        entry = self._entries[replica.name]
+        entry.info = info
+        if self._profiler is None or entry.profile is not None:
+            self._serve_with(entry)
+            return
+        task = asyncio.create_task(self._profile(entry, info))
+        self._profiling.add(task)
+        task.add_done_callback(self._profiling.discard)
+
+    async def _profile(self, entry: ReplicaEntry, info: EngineInfo) -> None:
+        assert self._profiler is not None
+        profile: StepProfile | None = None
+        try:
+            profile = await self._profiler(entry.replica, info)
+        except FmedgeError as error:
+            log.warning("replica %s was not measured: %s", entry.replica.name, error)
+        if profile is not None:
+            entry.set_profile(profile)
+        if entry.info is info and not entry.is_gone:  # not lost meanwhile
+            self._serve_with(entry)
+
+    def _serve_with(self, entry: ReplicaEntry) -> None:
+        info, name = entry.info, entry.replica.name
+        assert info is not None
+        entry.is_serving = True
+        now_s = time.monotonic()
+        if entry.live is None:
+            # As many again as decode at once: a freed slot finds its next request already there.
+            effects = self._core.on_replica_ready(now_s, name, 2 * info.slots)
+        else:
+            effects = self._core.on_replica_ready(
+                now_s, name, entry.facts(), entry.live.packed, keeps_prefixes=not info.is_recurrent
+            )
+        self._carry_out(effects)
         self._changed.set()
 
+    async def measure(self, name: str, profiler: Profiler) -> StepProfile:
+        """Measure a replica anew: what it runs goes elsewhere, or waits until it is back.
+
+        Raises ModelNotFoundError for an unknown replica, UnavailableError when it is not ready.
+        """
+        entry = self._entries.get(name)
+        if entry is None:
+            raise ModelNotFoundError(f"No replica named {name} is served.")
+        if not entry.is_serving or entry.info is None:
+            raise UnavailableError(
+                f"Replica {name} is not ready.", retry_after_s=5.0, code="loading"
+            )
+        info = entry.info
+        entry.is_serving = False
+        held = [request for request in self._attempts.values() if request.replica == name]
+        entry.replica.cancel(tuple(request.attempt_id for request in held))
+        for request in held:
+            self._end_attempt(request)
+        self._carry_out(self._core.on_replica_lost(time.monotonic(), name, crashed=False))
+        try:
+            profile = await profiler(entry.replica, info)
+            if profile is None:
+                raise UnavailableError(
+                    f"Replica {name} could not be measured.", retry_after_s=5.0, code="busy"
+                )
+            entry.set_profile(profile)
+            return profile
+        finally:
+            if entry.info is info and not entry.is_gone:
+                self._serve_with(entry)
+
     def on_step(self, replica: Replica, step: Step) -> None:
-        entry = self._entries[replica.name]
+        entry, now_s = self._entries[replica.name], time.monotonic()
         entry.last_step = step
-        attempts, watched = self._attempts, self._core.watched
+        entry.learn(step)
+        attempts, core = self._attempts, self._core
+        prefilled = step.prefilled
+        if prefilled:
+            prefilled = tuple(
+                (attempts[attempt_id].request_id, num_computed)
+                for attempt_id, num_computed in prefilled
+                if attempt_id in attempts
+            )
+        core.on_step(now_s, replica.name, step_facts(step, prefilled))
         num_tokens = 0
         for part in step.sequences:
             generation = attempts.get(part.request_id)
             if not isinstance(generation, Generation):
                 continue  # cancelled or taken away, and the replica does not know yet
-            num_tokens += len(part.tokens)
-            self._take_tokens(generation, part)
-            if watched and generation.request_id in watched:
-                self._carry_out(self._core.on_progress(generation.request_id, len(part.tokens)))
+            num_new = len(part.tokens)
+            num_tokens += num_new
+            effects: list[Effect] = []
+            if num_new:
+                effects = core.on_tokens(now_s, generation.request_id, num_new)
+            self._take_tokens(generation, part, now_s)
+            if effects:
+                self._carry_out(effects)
         if num_tokens:
             entry.generated_tokens.inc(num_tokens)
         if step.num_preempted:
@@ -287,7 +417,8 @@ class Dispatcher:
         self._finished(attempt.request_id)
 
     def on_lost(self, replica: Replica, reason: str, *, crashed: bool) -> None:
-        self._entries[replica.name].last_step = None
+        entry = self._entries[replica.name]
+        entry.last_step, entry.info, entry.is_serving = None, None, False
         if crashed:
             self.metrics.worker_restarts.labels(replica.model, replica.name).inc()
         effects = self._core.on_replica_lost(time.monotonic(), replica.name, crashed=crashed)
@@ -299,7 +430,7 @@ class Dispatcher:
 
     def on_gone(self, replica: Replica, reason: str) -> None:
         entry = self._entries[replica.name]
-        entry.is_gone = True
+        entry.is_gone, entry.is_serving = True, False
         self._carry_out(self._core.on_replica_gone(time.monotonic(), replica.name, reason))
         self._changed.set()
 
@@ -309,25 +440,27 @@ class Dispatcher:
         for effect in effects:
             match effect:
                 case Assign():
-                    self._assign(effect.request_id, self._entries[effect.replica].replica)
-                case CancelOn():
+                    self._assign(effect, self._entries[effect.replica].replica)
+                case CancelOn() | Withdraw():
                     self._cancel_on(effect.request_id, self._entries[effect.replica].replica)
                 case Fail():
                     self._fail(effect.request_id, GenerationFailedError(effect.message), "crashed")
                 case Refuse():
                     raise AssertionError("only an arrival is refused, and `_arrive` answers it")
 
-    def _assign(self, request_id: int, replica: Replica) -> None:
+    def _assign(self, effect: Assign, replica: Replica) -> None:
+        request_id = effect.request_id
         message: Submit | Embed
         generation = self._generations.get(request_id)
         if generation is not None:
             if generation.num_tokens >= generation.max_tokens:
                 # Its last token had come before the replica was lost, its finish had not.
-                self._take_tokens(generation, SequenceTokens(request_id, (), "length"))
+                last = SequenceTokens(request_id, (), "length")
+                self._take_tokens(generation, last, time.monotonic())
                 return
             self._begin_attempt(generation, replica)
             generation.assigned_s = time.monotonic()
-            message = _submit_message(generation)
+            message = _submit_message(generation, effect.engine_priority)
         else:
             embedding = self._embeddings[request_id]
             self._begin_attempt(embedding, replica)
@@ -357,35 +490,57 @@ class Dispatcher:
     def _arrive(self, arrival: Arrival) -> None:
         effects = self._core.on_arrival(time.monotonic(), arrival)
         if effects and isinstance(effects[0], Refuse):
-            raise self._refused(effects[0], arrival.model)
+            raise self._refused(effects[0], arrival.model, arrival.promise)
         self._carry_out(effects)
+        if self._tick is None:
+            self._tick = asyncio.get_running_loop().call_later(TICK_S, self._on_tick)
 
-    def _refused(self, refusal: Refuse, model: str) -> FmedgeError:
+    def _on_tick(self) -> None:
+        """Promises at risk are looked at again while anything is open."""
+        now_s = time.monotonic()
+        self._carry_out(self._core.on_tick(now_s))
+        self.forecast.tick(now_s)
+        self._tick = None
+        if self._core.num_open:
+            self._tick = asyncio.get_running_loop().call_later(TICK_S, self._on_tick)
+
+    def _refused(self, refusal: Refuse, model: str, promise: Promise | None = None) -> FmedgeError:
         if refusal.code == "model_not_found":
             return ModelNotFoundError(refusal.message)
         self.metrics.requests.labels(model, refusal.code).inc()
+        observe_refusal(self.metrics, model, refusal.code, promise)
         return UnavailableError(
             refusal.message,
             retry_after_s=refusal.retry_after_s,
             code=refusal.code,
-            is_overload=refusal.code == "overloaded",
+            is_overload=refusal.code in ("overloaded", "sla_unattainable"),
+            request_id=refusal.request_id,
         )
 
-    def _take_tokens(self, generation: Generation, part: SequenceTokens) -> None:
+    def _take_tokens(self, generation: Generation, part: SequenceTokens, now_s: float) -> None:
         if part.num_cached_tokens > 0 and not generation.first_token_s:
             # A resumed sequence finds its own KV; only the first run's reuse is the client's.
             generation.num_cached_tokens = part.num_cached_tokens
         if part.tokens and not generation.first_token_s:
-            generation.first_token_s = time.monotonic()
+            generation.first_token_s = now_s
+            self._core.on_first_token(now_s, generation.request_id, part.num_cached_tokens)
         if part.finish is None:
             generation.push(part)
             return
         generation.timings = part.timings
         generation.push(part)
-        del self._generations[generation.request_id]
+        self._complete(generation, part.finish)
+
+    def _complete(self, generation: Generation, finish: FinishReason) -> None:
+        """It was answered: everybody learns from it."""
+        request_id, now_s = generation.request_id, time.monotonic()
+        del self._generations[request_id]
         self._end_attempt(generation)
-        observe_finish(self.metrics, generation, part.finish)
-        self._finished(generation.request_id)
+        observe_finish(self.metrics, generation, finish)
+        self.forecast.finished(now_s, generation, is_censored=finish == "length")
+        self._carry_out(self._core.on_finish(now_s, request_id, observed_of(generation, now_s)))
+        observe_decision(self.metrics, generation)
+        self._changed.set()
 
     def _finished(self, request_id: int) -> None:
         self._carry_out(self._core.on_finish(time.monotonic(), request_id))
@@ -396,15 +551,28 @@ class Dispatcher:
             return
         generation.push(SequenceTokens(generation.request_id, (), "cancelled"))
         self.metrics.requests.labels(generation.request.model, "cancelled").inc()
-        self._carry_out(self._core.on_cancel(time.monotonic(), generation.request_id))
+        now_s = time.monotonic()
+        self._carry_out(self._core.on_cancel(now_s, generation.request_id))
         del self._generations[generation.request_id]
+        self.forecast.abandon(now_s, generation.request_id)
         self._changed.set()
+
+    def _stop(self, generation: Generation) -> None:
+        """Its consumer found its end in the text: answered, though the replica would go on."""
+        if generation.request_id not in self._generations:
+            return
+        entry = self._entries.get(generation.replica)
+        if entry is not None:
+            entry.replica.cancel((generation.attempt_id,))
+        generation.push(SequenceTokens(generation.request_id, (), "stop"))
+        self._complete(generation, "stop")
 
     def _fail(self, request_id: int, error: FmedgeError, outcome: str) -> None:
         generation = self._generations.pop(request_id, None)
         if generation is not None:
             self._end_attempt(generation)
             self.metrics.requests.labels(generation.request.model, outcome).inc()
+            self.forecast.abandon(time.monotonic(), request_id)
             generation.fail(error)
         embedding = self._embeddings.pop(request_id, None)
         if embedding is not None:
@@ -417,9 +585,8 @@ class Dispatcher:
         embedding = Embedding(self._take_id(), model, tokens)
         self._embeddings[embedding.request_id] = embedding
         try:
-            self._arrive(
-                Arrival(embedding.request_id, model, len(tokens) // TOKEN_BYTES, 0, priority)
-            )
+            num_tokens = len(tokens) // TOKEN_BYTES
+            self._arrive(Arrival(embedding.request_id, model, num_tokens, 0, priority))
         except FmedgeError:
             del self._embeddings[embedding.request_id]
             raise
@@ -437,8 +604,19 @@ class Dispatcher:
         self._next_id += 1
         return request_id
 
-    def _entries_of(self, model: str) -> list[_ReplicaEntry]:
+    def _entries_of(self, model: str) -> list[ReplicaEntry]:
         return [entry for entry in self._entries.values() if entry.replica.model == model]
+
+    def _max_tokens(self, request: GenerationRequest) -> int:
+        """What it may generate within the context; ContextLengthError if not even one token."""
+        num_prompt_tokens = _count_tokens(request.prompt)
+        ctx_size = self._ctx_size(request.model)
+        if not ctx_size:
+            return request.max_tokens
+        if num_prompt_tokens + 1 > ctx_size:
+            self.metrics.requests.labels(request.model, "context_length_exceeded").inc()
+            raise ContextLengthError(num_prompt_tokens, ctx_size)
+        return min(request.max_tokens, ctx_size - num_prompt_tokens)
 
     def _ctx_size(self, model: str) -> int:
         """The least of the model's replicas, so that any of them can take over; 0 unknown."""
@@ -454,7 +632,7 @@ def _count_tokens(tokens: bytes) -> int:
     return len(tokens) // TOKEN_BYTES
 
 
-def _submit_message(generation: Generation) -> Submit:
+def _submit_message(generation: Generation, priority: int) -> Submit:
     request = generation.request
     return Submit(
         request_id=generation.attempt_id,
@@ -468,5 +646,5 @@ def _submit_message(generation: Generation) -> Submit:
         grammar=request.grammar,
         cache_key=request.cache_key,
         cache_prompt=request.cache_prompt,
-        priority=request.priority,
+        priority=priority,
     )

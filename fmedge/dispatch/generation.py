@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from fmedge.errors import FmedgeError
 from fmedge.replica.protocol import SequenceTokens
+from fmedge.sched.decision import Decision
 from fmedge.types import FinishReason, GenerationRequest, StepTimings, TokenLogprobs
 
 
@@ -37,7 +38,8 @@ class Generation:
     A wait for the next batch may be cancelled (a timeout around it): nothing is lost.
 
     max_tokens: the request's, cut to what the context leaves. num_cached_tokens: known with the
-    first token. timings: known with the finish, of the replica that finished it.
+    first token. timings: known with the finish, of the replica that finished it. decision: why it
+    is where it is, in numbers.
     """
 
     def __init__(
@@ -46,13 +48,16 @@ class Generation:
         request: GenerationRequest,
         max_tokens: int,
         on_cancel: Callable[[Generation], None],
+        on_stop: Callable[[Generation], None],
     ) -> None:
         self.request_id = request_id
         self.request = request
         self.max_tokens = max_tokens
         self.num_cached_tokens = 0
         self.timings: StepTimings | None = None
+        self.decision: Decision | None = None
         self._on_cancel = on_cancel
+        self._on_stop = on_stop
         self._unread: list[SequenceTokens] = []
         self._waiter: asyncio.Future[None] | None = None
         self._error: FmedgeError | None = None
@@ -79,6 +84,11 @@ class Generation:
         """Nobody wants the rest. Iteration ends with finish "cancelled". Idempotent."""
         if not self._is_over:
             self._on_cancel(self)
+
+    def stop(self) -> None:
+        """The consumer found the end in the text, a stop string: this request is answered."""
+        if not self._is_over:
+            self._on_stop(self)
 
     def __aiter__(self) -> AsyncIterator[TokenBatch]:
         return self

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from math import inf, nan
 
 from fmedge.dispatch.generation import Generation
 from fmedge.dispatch.status import DispatcherStatus
 from fmedge.metrics import Metrics
+from fmedge.sched.events import Observed
+from fmedge.types import Promise
 
 
 def observe_finish(metrics: Metrics, generation: Generation, outcome: str) -> None:
@@ -23,6 +26,56 @@ def observe_finish(metrics: Metrics, generation: Generation, outcome: str) -> No
     if generation.timings is not None:
         queue_s = generation.assigned_s - generation.arrived_s + generation.timings.queue_s
         metrics.queue_seconds.labels(model).observe(queue_s)
+
+
+def observed_of(generation: Generation, now_s: float) -> Observed:
+    """What a generation that ended just now took, as the front saw it."""
+    e2e_s = now_s - generation.arrived_s
+    ttft_s = (generation.first_token_s or now_s) - generation.arrived_s
+    l_q_s = nan
+    if generation.timings is not None:
+        l_q_s = generation.assigned_s - generation.arrived_s + generation.timings.queue_s
+    return Observed(
+        ttft_s=ttft_s,
+        l_q_s=l_q_s,
+        l_x_s=e2e_s - l_q_s,
+        e2e_s=e2e_s,
+        num_output_tokens=generation.num_tokens,
+        tokens=generation.emitted.tobytes(),
+    )
+
+
+def observe_decision(metrics: Metrics, generation: Generation) -> None:
+    """Whether the promise held, and how good the estimates were; after the core's on_finish."""
+    decision = generation.decision
+    if decision is None:
+        return
+    model = decision.model
+    if decision.held is not None:
+        held = "true" if decision.held else "false"
+        metrics.sla_requests.labels(model, decision.sla_class, held).inc()
+        if decision.held:
+            metrics.goodput_tokens.labels(model, decision.sla_class).inc(generation.num_tokens)
+    estimate = decision.estimate
+    if estimate is None:
+        return
+    for what, seen_s, told_s in (
+        ("ttft", decision.observed_ttft_s, estimate.ttft_s),
+        ("e2e", decision.observed_e2e_s, estimate.e2e_s),
+    ):
+        if seen_s > 0 and told_s > 0:
+            metrics.estimate_ratio.labels(model, what).observe(seen_s / told_s)
+    for event in decision.events:
+        if event.what in ("moved", "withdrawn", "demoted"):
+            metrics.rectified.labels(model, event.what).inc()
+
+
+def observe_refusal(metrics: Metrics, model: str, reason: str, promise: Promise | None) -> None:
+    """Count a request that was not taken; a promise that was refused did not hold."""
+    sla_class = "" if promise is None else promise.sla_class
+    metrics.refusals.labels(model, sla_class, reason).inc()
+    if promise is not None and min(promise.ttft_s, promise.tpot_s, promise.e2e_s) < inf:
+        metrics.sla_requests.labels(model, sla_class, "false").inc()
 
 
 def set_gauges(metrics: Metrics, status: DispatcherStatus) -> None:

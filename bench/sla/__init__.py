@@ -1,0 +1,1 @@
+"""Rows about promises: estimates against what happens, and what decisions by them are worth."""
