@@ -30,6 +30,7 @@ VERBS = {
     "rm": ("rm", "remove a downloaded model"),
     "ps": ("ps", "show what a running server serves"),
     "why": ("why", "show the numbers behind the decision on a request"),
+    "workflows": ("workflows", "show how workflows keep their promise, and what would help"),
     "bench": ("bench", "put load on an OpenAI-compatible server and measure it"),
     "config": ("config", "check a configuration"),
     "version": ("version", "show versions"),

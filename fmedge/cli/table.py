@@ -17,8 +17,9 @@ def duration(milliseconds: float | None) -> str:
     """Such as "0.42 ms", "85.2 ms", "2.31 s" or "3 min 20 s"; "-" for None."""
     if milliseconds is None:
         return "-"
-    if milliseconds < 1000:
-        return f"{milliseconds:.{2 if milliseconds < 10 else 1}f} ms"
+    if milliseconds < 999.5:
+        digits = 2 if milliseconds < 10 else 1 if milliseconds < 100 else 0
+        return f"{milliseconds:.{digits}f} ms"
     seconds = milliseconds / 1e3
     if seconds < 60:
         return f"{seconds:.{2 if seconds < 10 else 1}f} s"

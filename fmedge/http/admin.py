@@ -9,18 +9,26 @@ import re
 import time
 
 from aiohttp import web
+from msgspec import Struct
 
 from fmedge.errors import RequestError
 from fmedge.http.context import CONTEXT
 from fmedge.http.decisions import DecisionList, decision_out
 from fmedge.http.decode import listed, nearest
 from fmedge.http.errors import NotFoundError, json_response
+from fmedge.sched.workflow_report import WorkflowReport
 
 DEFAULT_DECISIONS = 20
 MAX_DECISIONS = 2000
 # More than this many are put together in a thread: each has an estimate for every replica.
 _QUICK_DECISIONS = 50
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
+
+
+class WorkflowReports(Struct, frozen=True):
+    """One report for each workflow."""
+
+    workflows: list[WorkflowReport]
 
 
 async def get_decisions(request: web.Request) -> web.Response:
@@ -57,7 +65,7 @@ async def get_workflows(request: web.Request) -> web.Response:
             + (nearest(name, known) or listed(known)),
             param="name",
         )
-    return json_response(context.dispatcher.workflow_report(name))
+    return json_response(WorkflowReports(context.dispatcher.workflow_report(name)))
 
 
 def _number(request: web.Request, name: str, low: int, high: int) -> int | None:

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from fmedge import __version__
 from fmedge.http import decisions, promises, responses, schemas
-from fmedge.http.admin import MAX_DECISIONS
+from fmedge.http.admin import MAX_DECISIONS, WorkflowReports
 from fmedge.http.context import CONTEXT
 from fmedge.http.errors import Handler
 from fmedge.http.estimate_headers import DESCRIPTIONS as ESTIMATES
@@ -108,7 +108,7 @@ OPERATIONS = (
     Operation(
         "get", "/admin/workflows", "workflows",
         "How workflows keep their promise, and what would help most.",
-        dict[str, Any], query=("name",), statuses=(404,),
+        WorkflowReports, query=("name",), statuses=(404,),
     ),
     Operation("get", "/openapi.json", "openapi", "This description.", dict[str, Any]),
 )  # fmt: skip

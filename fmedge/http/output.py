@@ -86,7 +86,7 @@ class Output:
             self.num_tokens += len(tokens)
         if self._text.stopped is not None:
             self.finish = "stop"
-            self.generation.cancel()
+            self.generation.stop()
         elif batch.finish is not None:
             if batch.finish not in ("stop", "length"):
                 raise GenerationFailedError("The generation was broken off before its end.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -29,6 +29,7 @@ from fmedge.types import (
     Promise,
     StepTimings,
     TokenLogprobs,
+    WorkflowSettings,
 )
 from tests.fakes import pack, unpack
 
@@ -221,13 +222,13 @@ def served(
     )  # fmt: skip
 
 
-class ForecastDispatcher(Dispatcher):
-    """Decides as told: `forecast` makes the decision on a request of that id; without it the core
+class DecidingDispatcher(Dispatcher):
+    """Decides as told: `decide` makes the decision on a request of that id; without it the core
     does. Keeps what it was asked."""
 
-    def __init__(self, settings: CoreSettings | None = None) -> None:
-        super().__init__(settings)
-        self.forecast: Callable[[int, GenerationRequest], Decision] | None = None
+    def __init__(self, settings: CoreSettings, workflows: Mapping[str, WorkflowSettings]) -> None:
+        super().__init__(settings, workflows=workflows)
+        self.decide: Callable[[int, GenerationRequest], Decision] | None = None
         self.requests: list[GenerationRequest] = []
         self.checks: list[tuple[Promise, int]] = []
         self.told: dict[int, Decision] = {}
@@ -239,20 +240,20 @@ class ForecastDispatcher(Dispatcher):
     async def submit(self, request: GenerationRequest) -> Generation:
         self.requests.append(request)
         generation = await super().submit(request)
-        if self.forecast is not None:
-            decision = self.forecast(generation.request_id, request)
+        if self.decide is not None:
+            decision = self.decide(generation.request_id, request)
             generation.decision = self.told[generation.request_id] = decision
         return generation
 
     def estimate(self, request: GenerationRequest) -> Decision:
         self.requests.append(request)
-        return super().estimate(request) if self.forecast is None else self.forecast(0, request)
+        return super().estimate(request) if self.decide is None else self.decide(0, request)
 
     def decision(self, request_id: int) -> Decision | None:
-        return self.told.get(request_id) if self.forecast else super().decision(request_id)
+        return self.told.get(request_id) if self.decide else super().decision(request_id)
 
     def decisions(self, limit: int) -> list[Decision]:
-        if self.forecast is None:
+        if self.decide is None:
             return super().decisions(limit)
         return [*reversed(self.told.values())][:limit]
 
@@ -262,7 +263,7 @@ class Endpoint:
 
     def __init__(
         self, client: TestClient[web.Request, web.Application], replica: ScriptedReplica,
-        dispatcher: ForecastDispatcher,
+        dispatcher: DecidingDispatcher,
     ) -> None:  # fmt: skip
         self.client = client
         self.replica = replica
@@ -328,7 +329,8 @@ async def start() -> AsyncIterator[StartEndpoint]:
     ) -> Endpoint:
         chosen = list(models) or [served(aliases=("small",))]
         opened.extend(chosen)
-        dispatcher = ForecastDispatcher(CoreSettings(max_waiting=max_waiting))
+        settings = settings or HttpSettings()
+        dispatcher = DecidingDispatcher(CoreSettings(max_waiting=max_waiting), settings.workflows)
         replica = None
         for model in chosen:
             replica = ScriptedReplica(f"{model.name}/0", model.name)
@@ -337,7 +339,7 @@ async def start() -> AsyncIterator[StartEndpoint]:
                 replica.become_ready()
         assert replica is not None
         by_name = {model.name: model for model in chosen}
-        server = TestServer(build_app(dispatcher, by_name, settings or HttpSettings()))
+        server = TestServer(build_app(dispatcher, by_name, settings))
         client = TestClient(server)
         await client.start_server()
         clients.append(client)

@@ -6,10 +6,11 @@ import json
 import time
 from math import inf
 
+import msgspec
 import pytest
 
-from fmedge.errors import ConflictError, UnavailableError
-from fmedge.http.settings import HttpSettings
+from fmedge.errors import UnavailableError
+from fmedge.http.settings import ApiKey, HttpSettings
 from fmedge.sched.decision import Decision, DecisionEvent, ReplicaEstimate
 from fmedge.types import GenerationRequest, Promise, WorkflowSettings
 from tests.http.conftest import Endpoint, error_of, events_of
@@ -36,7 +37,7 @@ ESTIMATES = {
 }
 
 
-def forecast(request_id: int, request: GenerationRequest) -> Decision:
+def decide(request_id: int, request: GenerationRequest) -> Decision:
     promise, call = request.promise, request.workflow
     return Decision(
         request_id=request_id, model=request.model, sla_class=promise.sla_class,
@@ -51,7 +52,7 @@ def forecast(request_id: int, request: GenerationRequest) -> Decision:
 @pytest.fixture
 async def foreseen(start) -> Endpoint:
     endpoint: Endpoint = await start(SETTINGS)
-    endpoint.dispatcher.forecast = forecast
+    endpoint.dispatcher.decide = decide
     return endpoint
 
 
@@ -89,11 +90,11 @@ async def test_estimates_are_in_the_head(foreseen: Endpoint, kind: str, is_strea
 async def test_the_head_does_not_promise_what_is_not_estimated(foreseen: Endpoint):
     def unknown(request_id: int, request: GenerationRequest) -> Decision:
         never = ReplicaEstimate(replica="tiny/0", l_x_s=inf, ttft_s=inf, e2e_s=inf)
-        decision = forecast(request_id, request)
+        decision = decide(request_id, request)
         decision.estimates = (SLOW, never)
         return decision
 
-    foreseen.dispatcher.forecast = unknown
+    foreseen.dispatcher.decide = unknown
     response = await foreseen.complete()
     assert set(ours(response.headers)) == {"x-fmedge-request-id", "x-fmedge-replica"}
     timings = (await response.json())["timings"]
@@ -200,13 +201,50 @@ async def test_a_refusal_can_be_looked_up(foreseen: Endpoint, monkeypatch: pytes
     assert response.headers["x-fmedge-request-id"] == "77"
 
 
-async def test_anothers_instance_is_a_conflict(foreseen: Endpoint, monkeypatch: pytest.MonkeyPatch):
-    async def conflict(request: GenerationRequest) -> None:
-        raise ConflictError("It is another key's.", param="x-fmedge-workflow-id", code="conflict")
+async def test_anothers_instance_is_a_conflict(start):
+    keys = (ApiKey("ann", "secret-one"), ApiKey("bob", "secret-two"))
+    endpoint = await start(msgspec.structs.replace(SETTINGS, api_keys=keys))
+    call = {"x-fmedge-workflow": "triage", "x-fmedge-workflow-id": "run-7"}
+    for secret, status in (("secret-one", 200), ("secret-two", 409), ("secret-one", 200)):
+        response = await endpoint.post(
+            "/v1/completions",
+            {"model": "tiny", "prompt": "x"},
+            headers=call | {"x-api-key": secret},
+        )
+        assert response.status == status, await response.text()
+        if status == 409:
+            error = await error_of(response, 409)
+            assert error["code"] == "workflow_instance_owned"
+            assert error["param"] == "x-fmedge-workflow-id"
+            assert "run-7" in error["message"]
 
-    monkeypatch.setattr(foreseen.dispatcher, "submit", conflict)
-    error = await error_of(await foreseen.complete(), 409)
-    assert error["param"] == "x-fmedge-workflow-id"
+
+async def test_a_workflow_is_reported(start):
+    endpoint = await start(SETTINGS)
+    for number, stage in enumerate(("plan", "act")):
+        headers = {
+            "x-fmedge-workflow": "triage", "x-fmedge-workflow-id": "run-7",
+            "x-fmedge-stage": stage, "x-fmedge-workflow-last": str(number),
+        }  # fmt: skip
+        response = await endpoint.post(
+            "/v1/completions", {"model": "tiny", "prompt": "x"}, headers=headers
+        )
+        assert response.status == 200
+    for query in ("", "?name=triage"):
+        response = await endpoint.client.get(f"/admin/workflows{query}")
+        assert response.status == 200
+        (report,) = (await response.json())["workflows"]
+        assert (report["workflow"], report["promise_ms"]) == ("triage", 30_000.0)
+        assert (report["num_instances"], report["num_missed"]) == (1, 0)
+        assert {stage["stage"] for stage in report["stages"]} == {"plan", "act"}
+    error = await error_of(await endpoint.client.get("/admin/workflows?name=triag"), 404)
+    assert (error["param"], error["code"]) == ("name", "not_found")
+    assert "`triage`" in error["message"]
+
+
+async def test_without_workflows_there_is_nothing_to_report(endpoint: Endpoint):
+    response = await endpoint.client.get("/admin/workflows")
+    assert await response.json() == {"workflows": []}
 
 
 async def test_estimate_runs_nothing(foreseen: Endpoint):
@@ -236,11 +274,11 @@ async def test_estimate_runs_nothing(foreseen: Endpoint):
 
 async def test_estimate_of_a_refusal_is_no_error(foreseen: Endpoint):
     def refused(request_id: int, request: GenerationRequest) -> Decision:
-        decision = forecast(request_id, request)
+        decision = decide(request_id, request)
         decision.action, decision.chosen, decision.retry_after_s = "refuse", -1, 2.5
         return decision
 
-    foreseen.dispatcher.forecast = refused
+    foreseen.dispatcher.decide = refused
     response = await foreseen.post("/v1/estimate", {"model": "tiny", "prompt": "x"})
     assert response.status == 200
     verdict = (await response.json())["decision"]
