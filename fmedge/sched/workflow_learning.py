@@ -19,16 +19,20 @@ from fmedge.sched.workflow_rest import NUM_SCENARIOS, Call, RestModel
 MAX_RECENT_CALLS = 8192
 MAX_INSTANCE_CALLS = 256
 MAX_NAME_CHARS = 256
+SAID_LAST_WEIGHT = 0.1
 _VERSION = 1
 
 
 class FinishedInstance(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """One run of a workflow. promise_s: from its begin; inf without one. is_whole: it came to its
-    end by itself, and all its calls are here; else it says nothing of what remains. calls: in
-    order of arrival, at least one."""
+    """One run of a workflow. promise_s: from its begin; inf without one. is_cut: its last call was
+    refused, cancelled or failed. is_whole: it came to its end by itself and all its calls are
+    here; else it says nothing of what remains. said_last: its caller said which call was the
+    last. calls: in order of arrival, at least one."""
 
     promise_s: float
+    is_cut: bool
     is_whole: bool
+    said_last: bool
     calls: tuple[Call, ...]
 
     @property
@@ -38,8 +42,8 @@ class FinishedInstance(Struct, frozen=True, array_like=True, forbid_unknown_fiel
 
     @property
     def is_missed(self) -> bool:
-        """It ended late, or was broken off with a promise to keep."""
-        return self.promise_s < inf and not (self.is_whole and self.e2e_s <= self.promise_s)
+        """It ended late, or was cut with a promise to keep."""
+        return self.promise_s < inf and (self.is_cut or self.e2e_s > self.promise_s)
 
 
 class LearnedWorkflow:
@@ -51,6 +55,13 @@ class LearnedWorkflow:
         self.num_instances = 0
         self.num_missed = 0
         self._num_calls = 0
+        self._said_last = 0.0
+
+    @property
+    def says_last(self) -> bool:
+        """Callers of this workflow say which call is the last, so that an instance which falls
+        silent without it was given up."""
+        return self._said_last > 0.5
 
     def learn(self, instance: FinishedInstance) -> None:
         """An instance is over."""
@@ -61,6 +72,7 @@ class LearnedWorkflow:
     def _keep(self, instance: FinishedInstance) -> None:
         self.recent.append(instance)
         self._num_calls += len(instance.calls)
+        self._said_last += SAID_LAST_WEIGHT * (instance.said_last - self._said_last)
         while self._num_calls > MAX_RECENT_CALLS:
             self._num_calls -= len(self.recent.popleft().calls)
         if instance.is_whole:

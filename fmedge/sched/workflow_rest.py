@@ -25,8 +25,8 @@ NUM_SCENARIOS = 16
 MAX_VISITS = 16  # of one stage that are told apart; later ones count as this one
 MAX_NODES = 2048
 SAMPLES_PER_NODE = 256
-ENOUGH_SAMPLES = 64
-COARSE_SAMPLES = 4.0  # that a coarser key counts for, while there are not enough
+ENOUGH_SAMPLES = 16  # of a visit; until then its stage's others count as COARSE_SAMPLES
+COARSE_SAMPLES = 2.0
 
 Work = Literal["l_q", "l_x", "tool"]
 
@@ -140,6 +140,9 @@ class RestModel:
         self.nothing = np.zeros(num_scenarios, np.float32)
         self.nothing.flags.writeable = False
 
+    def __len__(self) -> int:
+        return len(self._nodes)
+
     def learn(self, calls: Sequence[Call]) -> None:
         """One instance that came to its end; calls in order of arrival."""
         for ordinal, (call, rest_s) in enumerate(zip(calls, rests_s(calls), strict=True), start=1):
@@ -159,13 +162,13 @@ class RestModel:
         rests: float32[num_scenarios] seconds, ascending and equally likely, read-only; zeros while
         nothing is known.
         """
-        known = [node for key in _keys(stage, visit, ordinal) if (node := self._nodes.get(key))]
-        if not known:
+        keys = _keys(stage, visit, ordinal)
+        own = next((node for key in keys if (node := self._nodes.get(key))), None)
+        if own is None:
             return self.nothing, 0
-        own = known[0]
-        coarse = next((node for node in known[1:] if node.count > own.count), None)
-        if own.count >= ENOUGH_SAMPLES:
-            coarse = None
+        # A visit seen a few times only is told apart by degrees from its stage's other visits.
+        by_stage = self._nodes.get(("stage", stage, 0))
+        coarse = by_stage if own is not by_stage and own.count < ENOUGH_SAMPLES else None
         version = (own.count, 0 if coarse is None else coarse.count)
         if own.cached is None or own.cached_at != version:
             own.cached = self._mixed(own, coarse)

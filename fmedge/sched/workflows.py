@@ -4,7 +4,8 @@ The rule: an instance begins with the first call of its id, belongs to the API k
 and is over when its last call has ended: the one that says so (is_last), or, `idle_s` after the
 last that came. Its deadline is the workflow's promise counted from its first arrival, unless a
 call says how much is left. What its calls did is learned once it is over, and only if it came to
-its end by itself.
+its end by itself: not if its last call failed, nor if it fell silent in a workflow whose callers
+say which call is the last.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ __all__ = [
 ]
 
 MAX_INSTANCES = 10_000
-MAX_REMEMBERED_CALLS = 200_000  # of all open instances; one whose calls were not all remembered
-# is not learned from, nor is one with more than MAX_INSTANCE_CALLS
+# Of all open instances; one whose calls were not all remembered is not learned from.
+MAX_REMEMBERED_CALLS = 200_000
 
 
 class _OpenCall(Struct):
@@ -361,10 +362,16 @@ class Workflows:
         calls = tuple(sorted(instance.calls, key=lambda call: call.start_s))
         e2e_s = max((call.end_s for call in calls), default=0.0)
         promise_s = instance.deadline_s - instance.began_s
-        is_whole = not instance.is_cut and len(calls) == instance.num_begun
-        is_evicted = ended_by == "evicted"
-        if calls and not is_evicted:
-            self._learned[instance.workflow].learn(FinishedInstance(promise_s, is_whole, calls))
+        if calls and ended_by != "evicted":
+            learned = self._learned[instance.workflow]
+            is_given_up = learned.says_last and ended_by == "idle"
+            is_whole = len(calls) == instance.num_begun and not (instance.is_cut or is_given_up)
+            learned.learn(
+                FinishedInstance(promise_s, instance.is_cut, is_whole, ended_by == "last", calls)
+            )
+        held: bool | None = None
+        if promise_s < inf and ended_by != "evicted":
+            held = not instance.is_cut and e2e_s <= promise_s
         return InstanceOutcome(
             workflow=instance.workflow,
             instance=instance.name,
@@ -372,7 +379,7 @@ class Workflows:
             num_calls=instance.num_begun,
             e2e_s=e2e_s,
             promise_s=promise_s,
-            held=None if promise_s == inf or is_evicted else is_whole and e2e_s <= promise_s,
+            held=held,
             ended_by=ended_by,
         )
 
