@@ -313,6 +313,8 @@ class Dispatcher:
             profile = await self._profiler(entry.replica, info)
         except FmedgeError as error:
             log.warning("replica %s was not measured: %s", entry.replica.name, error)
+        except Exception:  # estimates are worth much, but not the service
+            log.exception("replica %s serves without estimates", entry.replica.name)
         if profile is not None:
             entry.set_profile(profile)
         if entry.info is info and not entry.is_gone:  # not lost meanwhile

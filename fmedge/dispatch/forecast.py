@@ -3,7 +3,6 @@ become, and what remains of workflows. Nothing here decides."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 
 from fmedge.dispatch.generation import Generation
@@ -21,10 +20,8 @@ from fmedge.sched.workflow_report import WorkflowReport
 from fmedge.sched.workflows import Workflows
 from fmedge.types import GenerationRequest, Promise, WorkflowSettings
 
-LENGTHS, WORKFLOWS = "lengths", "workflows"
+LENGTHS, WORKFLOWS = LEARNED = ("lengths", "workflows")
 """Names of the state that outlives the server."""
-
-log = logging.getLogger(__name__)
 
 
 class Forecast:
@@ -138,14 +135,13 @@ class Forecast:
         return {LENGTHS: self._lengths.to_bytes(), WORKFLOWS: self._workflows.to_bytes()}
 
     def restore(self, name: str, data: bytes) -> None:
-        """What `save` gave once. Anything else is left alone with a warning."""
-        try:
-            if name == LENGTHS:
-                self._lengths = LengthPredictor.from_bytes(data)
-            elif name == WORKFLOWS:
-                self._workflows = Workflows.from_bytes(data, self._settings)
-        except ValueError as error:
-            log.warning("what was learned about %s is not used: %s", name, error)
+        """What `save` gave once under this name. ValueError for anything else."""
+        if name == LENGTHS:
+            self._lengths = LengthPredictor.from_bytes(data)
+        elif name == WORKFLOWS:
+            self._workflows = Workflows.from_bytes(data, self._settings)
+        else:
+            raise ValueError(f"nothing called {name!r} is learned")
 
     def _promise(self, promise: Promise, request: GenerationRequest) -> Promise:
         """A call's own promise; its workflow says what to do when it cannot be kept."""

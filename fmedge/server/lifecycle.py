@@ -17,6 +17,7 @@ import signal
 import socket
 import ssl
 import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,8 +25,9 @@ from typing import TYPE_CHECKING
 from fmedge.config import Config, state_dir, unknown_variables
 from fmedge.errors import FmedgeError, UnavailableError
 from fmedge.server import access, listener, logs
+from fmedge.server.learned import keep, relearn
 from fmedge.server.plan import ModelPlan, plan_models, serve_model
-from fmedge.server.promises import http_settings
+from fmedge.server.promises import http_settings, workflow_settings
 from fmedge.server.state import StateStore
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from fmedge.dispatch import Dispatcher
     from fmedge.http.settings import HttpSettings
     from fmedge.models.served import ServedModel
+    from fmedge.types import EngineInfo
 
 LOAD_TIMEOUT_S = 3600.0
 CLOSE_TIMEOUT_S = 5.0
@@ -76,12 +79,31 @@ def run(config: Config, *, lifeline_fd: int | None = None) -> int:
                 Path(config.server.unix_socket).parent.rmdir()
 
 
-def build_dispatcher(config: Config) -> Dispatcher:
+def build_dispatcher(config: Config, plans: list[ModelPlan]) -> Dispatcher:
     """The one place where the configuration reaches the scheduler. Call it on the event loop."""
     from fmedge.dispatch import Dispatcher
+    from fmedge.replica.interface import Replica
     from fmedge.sched.core import CoreSettings
+    from fmedge.sched.profile import StepProfile
+    from fmedge.server.profiles import Profiler, ProfileStore
 
-    return Dispatcher(CoreSettings(max_waiting=config.server.max_queued_requests))
+    server = config.server
+    engines = {replica.name: replica.engine for plan in plans for replica in plan.replicas}
+    store = ProfileStore(state_dir(server.state_dir))
+    profiler = Profiler(store, is_prior_only=server.profile == "prior")
+    # In a thread, because it takes long: compiled once, then loaded from a cache.
+    kernels = asyncio.create_task(asyncio.to_thread(import_module, "fmedge.sched.kernels"))
+
+    async def profile(replica: Replica, _: EngineInfo) -> StepProfile:
+        await asyncio.shield(kernels)
+        return await profiler.obtain(replica, engines[replica.name])
+
+    return Dispatcher(
+        CoreSettings(max_waiting=server.max_queued_requests),
+        policy=server.policy,
+        profiler=profile if server.policy == "fmedge" else None,
+        workflows=workflow_settings(config),
+    )
 
 
 def _raise_file_limit() -> None:
@@ -121,6 +143,8 @@ class _Server:
         self._watch_for_stop()
         self._state.open()
         dispatcher = self._start_workers()
+        is_over = asyncio.Event()
+        keeping = asyncio.create_task(keep(self._state, dispatcher.forecast.save, is_over))
         runner: web.AppRunner | None = None
         try:
             loading = await self._show_loading(dispatcher)
@@ -141,14 +165,19 @@ class _Server:
             for model in self._models.values():
                 model.close()
             await dispatcher.close(deadline_s)
+            is_over.set()
+            await keeping
         return self._exit_code
 
     # --- start ---
 
     def _start_workers(self) -> Dispatcher:
+        from fmedge.dispatch.forecast import LEARNED
         from fmedge.replica.local import LocalReplica
 
-        dispatcher = build_dispatcher(self._config)
+        dispatcher = build_dispatcher(self._config, self._plans)
+        for name in LEARNED:
+            relearn(self._state, name, partial(dispatcher.forecast.restore, name))
         for plan in self._plans:
             for replica in plan.replicas:
                 dispatcher.add_replica(LocalReplica(replica.name, plan.name, replica.engine))
