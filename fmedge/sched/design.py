@@ -1,7 +1,7 @@
 """Which steps to measure, and in which order, so that a fit has what it needs.
 
-The rule: any beginning of the list is a design by itself. Each part of the formula (steptime.py) is
-met coarsely, shallow and deep, before any is met finely; what is expensive comes last.
+The rule: each part of the formula (steptime.py) is met coarsely, shallow and deep, before any is
+met finely; what is expensive comes last. So a measurement that ends early still gives a model.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class RegionError(Struct, frozen=True):
 class FitReport(Struct, frozen=True, kw_only=True):
     """A fitted model and how good it is; errors are relative and cross-validated.
 
-    noise: median deviation of a step from the median of its likes, which no model can beat.
+    noise: median deviation of a step from its likes, which no model can beat.
     mean_ratio: mean of measured / predicted, each at most 10: what rare slow steps add to a sum.
     """
 
@@ -253,12 +253,13 @@ def _score(samples: Samples, predicted: Floats) -> float:
 
 
 def _noise(samples: Samples, points: NDArray[np.int64]) -> float:
-    deviations = [
-        np.abs(times / np.median(times) - 1)
+    """From how much neighbouring samples of a point differ: sqrt(2) times what one deviates."""
+    differences = [
+        np.abs(np.diff(times)) / np.median(times)
         for point in range(points.max() + 1)
-        if len(times := samples.step_s[points == point]) >= 3
+        if len(times := samples.step_s[points == point]) >= 2
     ]
-    return float(np.median(np.concatenate(deviations))) if deviations else 0.0
+    return float(np.median(np.concatenate(differences)) / np.sqrt(2)) if differences else 0.0
 
 
 def _regions(samples: Samples, errors: Floats) -> tuple[RegionError, ...]:

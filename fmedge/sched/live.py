@@ -4,16 +4,19 @@ The rule: a single step proves nothing. What moves the corrections is clipped, a
 change (drift.py) must have lasted.
 
 Two factors on the model's parts (steptime.py), theta = (prefill, decode), follow by recursive least
-squares on relative errors with forgetting:
+squares on their logarithms, with forgetting:
 
-    h = (prefill part, decode part) / (theta . parts)       e = step_s / (theta . parts) - 1
-    C <- C / lambda, in the directions of h alone           k = C h / (1 + h C h)
-    theta <- theta + k * clip(e)                            C <- C - k h C
+    h = shares of the two parts in theta . parts            e = step_s / (theta . parts) - 1
+    C <- C + (1 / lambda - 1) C h h C / (h C h)             k = C h / (1 / w + h C h)
+    theta <- theta * (1 + k * e)                            C <- C - k h C
 
-Forgetting only what a step tells about keeps C bounded where one kind of step does not occur for
-hours. e is clipped at CLIP times its own mean deviation, so that rare slow steps do not look like
-a slow machine. They take real time all the same, and a sum over many steps contains them: the slow
-mean of what clipping took away (`tail`) is part of the factors in `packed`.
+Logarithms, so that a machine five times slower is as easy to follow as one a tenth slower.
+Forgetting in the direction of h alone (Cao and Schwartz, A directional forgetting algorithm, 2000)
+keeps C bounded where one kind of step does not occur for hours, or all steps are alike. w is
+Huber's weight, limit / |e| for errors beyond limit = CLIP times the mean deviation and 1 for
+others: rare slow steps do not look like a slow machine. They take real time all the same, and a sum
+over many steps contains them: the slow mean of what exceeds the limit (`tail`) is part of the
+factors in `packed`.
 """
 
 from __future__ import annotations
@@ -39,8 +42,9 @@ DECODE_BLOCK_STEPS = 32
 PREFILL_BLOCK_STEPS = 8
 """How many steps are compared at once for drift: a prefill step is the work of many others."""
 
-_ROOT = 1 / sqrt(FORGETTING)
+_INFLATION = 1 / FORGETTING
 _MAX_C = 1.0
+_MIN_C = 1e-9  # rounding must not make a variance negative
 _DEVIATION_RATE = 0.02
 _MIN_DEVIATION, _MAX_DEVIATION = 0.02, 0.5
 _TAIL_RATE = 1e-3
@@ -82,7 +86,7 @@ class LiveModel:
         self._tokens = _Line(model.tokens)
         self._scale_prefill = self._scale_decode = 1.0
         self._tail_prefill = self._tail_decode = 0.0
-        self._deviation = 0.05
+        self._deviation = min(max(sqrt(1 / prior_steps), _MIN_DEVIATION), _MAX_DEVIATION)
         self._c_pp = self._c_dd = min(1 / prior_steps, _MAX_C)
         self._c_pd = 0.0
         self._watch_prefill = Watch("prefill", PREFILL_BLOCK_STEPS)
@@ -115,31 +119,30 @@ class LiveModel:
         if decode_s <= 0.0:
             return None
         self._num_decode_steps += 1
-        # _clip and _correct with h = (0, 1 / scale), written out: nearly every step comes here.
+        # _weigh and _correct with h = (0, 1), written out: nearly every step comes here.
         scale = self._scale_decode
         ratio = step_s / decode_s
         error = ratio / scale - 1.0
         deviation = self._deviation
         limit = CLIP * deviation
+        weight = 1.0
         if -limit <= error <= limit:
             deviation += _DEVIATION_RATE * ((error if error > 0.0 else -error) - deviation)
             self._deviation = deviation if deviation > _MIN_DEVIATION else _MIN_DEVIATION
             tail = self._tail_decode * (1.0 - _TAIL_RATE)
         else:
-            error, excess = self._clip(error)
+            error, weight, excess = self._weigh(error)
             tail = self._tail_decode + _TAIL_RATE * (excess - self._tail_decode)
         self._tail_decode = tail
-        c_dd = self._c_dd / FORGETTING
-        total = scale * scale + c_dd
-        gain = c_dd / total
-        if self._c_pd:
-            c_pd = self._c_pd * _ROOT
-            along = c_pd / total
-            self._c_pp -= along * c_pd
-            self._c_pd = c_pd * (1.0 - gain)
-            self._set_prefill(self._scale_prefill + along * scale * error)
-        self._c_dd = c_dd * (1.0 - gain)
-        scale += gain * scale * error
+        c_dd = self._c_dd
+        by = _INFLATION / (1.0 / weight + _INFLATION * c_dd)
+        if c_pd := self._c_pd:
+            change = (_INFLATION - 1.0) / c_dd - by * _INFLATION
+            self._c_pp += change * c_pd * c_pd
+            self._c_pd = c_pd + change * c_pd * c_dd
+            self._set_prefill(self._scale_prefill * max(0.5, 1.0 + by * c_pd * error))
+        self._c_dd = _INFLATION * c_dd * (1.0 - by * c_dd)
+        scale *= 1.0 + by * c_dd * error
         if not MIN_SCALE < scale < MAX_SCALE:
             scale = min(max(scale, MIN_SCALE), MAX_SCALE)
         self._scale_decode = scale
@@ -179,8 +182,8 @@ class LiveModel:
         if expected_s <= 0.0:
             return None
         self._num_prefill_steps += 1
-        error, excess = self._clip(step_s / expected_s - 1.0)
-        self._correct(prefill_s / expected_s, decode_s / expected_s, error)
+        error, weight, excess = self._weigh(step_s / expected_s - 1.0)
+        self._correct(self._scale_prefill * prefill_s / expected_s, error, weight)
         if prefill_s < decode_s:
             return None
         self._tail_prefill += _TAIL_RATE * (excess - self._tail_prefill)
@@ -191,44 +194,28 @@ class LiveModel:
             return self._end_block(watch, raw_s)
         return None
 
-    def _clip(self, error: float) -> tuple[float, float]:
-        """The error as it may move the factors, and what of it may not. Learns the deviation."""
-        deviation = self._deviation
-        limit = CLIP * deviation
-        excess = 0.0
-        if error > limit:
-            excess = (error if error < _MAX_ERROR else _MAX_ERROR) - limit
-            error = limit
-        elif error < -limit:
-            error = -limit
-        deviation += _DEVIATION_RATE * ((error if error > 0.0 else -error) - deviation)
-        if deviation < _MIN_DEVIATION:
-            deviation = _MIN_DEVIATION
-        elif deviation > _MAX_DEVIATION:
-            deviation = _MAX_DEVIATION
-        self._deviation = deviation
-        return error, excess
+    def _weigh(self, error: float) -> tuple[float, float, float]:
+        """The error, its weight, and how much of it exceeds the limit. Learns the deviation."""
+        limit = CLIP * self._deviation
+        error = min(error, _MAX_ERROR)
+        size = abs(error)
+        deviation = self._deviation + _DEVIATION_RATE * (min(size, limit) - self._deviation)
+        self._deviation = min(max(deviation, _MIN_DEVIATION), _MAX_DEVIATION)
+        return error, min(1.0, limit / size) if size else 1.0, max(0.0, error - limit)
 
-    def _correct(self, h_prefill: float, h_decode: float, error: float) -> None:
-        """One step of recursive least squares."""
-        c_pp, c_pd, c_dd = self._c_pp, self._c_pd, self._c_dd
-        if h_prefill > 0.0:
-            c_pp = min(c_pp / FORGETTING, _MAX_C)
-            c_pd *= _ROOT
-        if h_decode > 0.0:
-            c_dd = min(c_dd / FORGETTING, _MAX_C)
-            c_pd *= _ROOT
-        # Bounding a variance must not leave a covariance that no two variables can have.
-        bound = 0.99 * sqrt(c_pp * c_dd)
-        c_pd = min(max(c_pd, -bound), bound)
-        along_p = c_pp * h_prefill + c_pd * h_decode
-        along_d = c_pd * h_prefill + c_dd * h_decode
-        total = 1.0 + h_prefill * along_p + h_decode * along_d
-        self._c_pp = c_pp - along_p * along_p / total
-        self._c_pd = c_pd - along_p * along_d / total
-        self._c_dd = c_dd - along_d * along_d / total
-        self._set_prefill(self._scale_prefill + along_p / total * error)
-        self._set_decode(self._scale_decode + along_d / total * error)
+    def _correct(self, h_prefill: float, error: float, weight: float) -> None:
+        """One step of recursive least squares, in which prefill has a share of h_prefill."""
+        h_decode = 1.0 - h_prefill
+        along_p = self._c_pp * h_prefill + self._c_pd * h_decode
+        along_d = self._c_pd * h_prefill + self._c_dd * h_decode
+        total = max(h_prefill * along_p + h_decode * along_d, _MIN_C)
+        by = _INFLATION / (1.0 / weight + _INFLATION * total)
+        change = (_INFLATION - 1.0) / total - by * _INFLATION
+        self._c_pp += change * along_p * along_p
+        self._c_pd += change * along_p * along_d
+        self._c_dd += change * along_d * along_d
+        self._set_prefill(self._scale_prefill * max(0.5, 1.0 + by * along_p * error))
+        self._set_decode(self._scale_decode * max(0.5, 1.0 + by * along_d * error))
 
     def _set_prefill(self, scale: float) -> None:
         self._scale_prefill = scale = min(max(scale, MIN_SCALE), MAX_SCALE)
