@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from fmedge.sched.workflow_rest import NUM_SCENARIOS, Call, RestModel
 
-MAX_RECENT_CALLS = 8192
+MAX_RECENT_CALLS = 4096
 MAX_INSTANCE_CALLS = 256
 MAX_NAME_CHARS = 256
 SAID_LAST_WEIGHT = 0.1

@@ -52,6 +52,7 @@ __all__ = [
 MAX_INSTANCES = 10_000
 # Of all open instances; one whose calls were not all remembered is not learned from.
 MAX_REMEMBERED_CALLS = 200_000
+MAX_OVER_PER_TICK = 256
 
 
 class _OpenCall(Struct):
@@ -228,12 +229,13 @@ class Workflows:
         return self._call_over(now_s, call, is_failure=True)
 
     def tick(self, now_s: float) -> list[InstanceOutcome]:
-        """Instances that have been idle for too long are over."""
+        """Instances that have been idle for too long are over; at most MAX_OVER_PER_TICK at once,
+        the others at the next tick."""
         now_s = self._clock(now_s)
         over: list[InstanceOutcome] = []
         for (workflow, _), idle in list(self._idle.items()):
             config = self._configs[workflow]
-            while idle:
+            while idle and len(over) < MAX_OVER_PER_TICK:
                 instance = next(iter(idle.values()))
                 if not self._is_over(instance, config, now_s):
                     break
