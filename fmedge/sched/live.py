@@ -11,7 +11,7 @@ squares on their logarithms, with forgetting:
     theta <- theta * (1 + k * e)                            C <- C - k h C
 
 Logarithms, so that a machine five times slower is as easy to follow as one a tenth slower.
-Forgetting in the direction of h alone (Cao and Schwartz, A directional forgetting algorithm, 2000)
+Forgetting in the direction of h alone (Kulhavy, Restricted exponential forgetting, Automatica 1987)
 keeps C bounded where one kind of step does not occur for hours, or all steps are alike. w is
 Huber's weight, limit / |e| for errors beyond limit = CLIP times the mean deviation and 1 for
 others: rare slow steps do not look like a slow machine. They take real time all the same, and a sum
