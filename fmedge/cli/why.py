@@ -18,7 +18,7 @@ _ACTIONS = {
     "assign": "sent to {replica} at once",
     "queue": "waits at the front for {replica}",
     "best_effort": "served as best effort, on {replica}: the promise was not expected to hold",
-    "refuse": "refused, try again in {retry}",
+    "refuse": "refused{retry}",
 }
 _COLUMNS = (
     ("L_EST", "l_est_ms"), ("L_Q", "l_q_ms"), ("L_X", "l_x_ms"), ("L_R", "l_r_ms"),
@@ -87,8 +87,9 @@ def _show(decision: Json) -> None:
         for event in decision["events"]:
             line = f"  +{duration(event['at_ms']).rjust(width)}  {_words(event['what'])}"
             print(f"{line}  {event['detail']}".rstrip())
-    print()
-    _show_observed(decision)
+    if decision["decision"]["action"] != "refuse":
+        print()
+        _show_observed(decision)
 
 
 def _show_request(decision: Json) -> None:
@@ -112,9 +113,10 @@ def _show_request(decision: Json) -> None:
             )
         )
     template = _ACTIONS.get(verdict["action"], verdict["action"])
+    retry_s = verdict["retry_after_s"]
     decided = template.format(
         replica=verdict["replica"] or "any replica",
-        retry=duration((verdict["retry_after_s"] or 0.0) * 1e3),
+        retry=f", try again in {duration(retry_s * 1e3)}" if retry_s else "",
     )
     lines.append(("decided", decided))
     if verdict["reason"]:

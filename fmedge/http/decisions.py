@@ -51,7 +51,8 @@ class EstimateOut(Struct, frozen=True, kw_only=True):
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
-    """What is done with the request and why. replica: the one chosen, null for none yet."""
+    """What is done with the request and why. replica: the one chosen, null for none yet.
+    retry_after_s: of a refusal, when it would fit; null where waiting does not help."""
 
     action: Literal["assign", "queue", "best_effort", "refuse"]
     replica: str | None
@@ -188,7 +189,7 @@ def _verdict_of(decision: Decision) -> Verdict:
         action=decision.action,
         replica=None if chosen is None else chosen.replica,
         reason=decision.reason,
-        retry_after_s=round(decision.retry_after_s, 3) if decision.action == "refuse" else None,
+        retry_after_s=round(decision.retry_after_s, 3) or None,
     )
 
 

@@ -94,6 +94,14 @@ async def test_a_refused_request(capsys: pytest.CaptureFixture[str]) -> None:
     assert "refused, try again in 2.50 s" in out
     assert "nothing (best effort)" in out
     assert "estimates" not in out
+    assert "observed" not in out
+    never = REFUSED | {"decision": REFUSED["decision"] | {"retry_after_s": None}}
+    assert "decided   refused\n" in await shown(capsys, {"decisions": [never]}, "77")
+
+
+async def test_a_request_that_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    running = DECISION | {"observed": REFUSED["observed"], "events": []}
+    out = await shown(capsys, {"decisions": [running]}, "77")
     assert out.endswith("nothing was observed yet\n")
 
 
