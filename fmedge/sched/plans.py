@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 ARRIVAL_WEIGHT = 0.1
 MIN_SIGMA, MAX_SIGMA = 0.03, 0.5
-SCENARIOS_FEW, SCENARIOS_MANY = 16, 4
-FEW_REPLICAS = 8
-"""Up to so many, every replica is looked at in all scenarios."""
+SCENARIOS = 8
+SCENARIOS_AGAIN = 4
+"""Of looks that only compare, such as those at what has been planned already."""
 
 Row = list[float]
 
@@ -91,7 +91,8 @@ class Plans:
         self.prefixes = PrefixMirror()
         self.coverage = Coverage()
         self._arrivals: dict[str, _Arrivals] = {}
-        self._quotes: dict[str, Quote] = {}
+        self._quotes: dict[str, tuple[Quote, Quote]] = {}
+        self._stale: set[str] = set()
         self._sigmas: dict[str, float] = {}
         self._told: dict[int, Told] = {}
         self._unknown = LengthPredictor()
@@ -177,6 +178,17 @@ class Plans:
         l_r_s = 0.0 if rest is None else float(rest[len(rest) // 2])
         request.order_key = order_key(request, prefill_s * num_tokens, token_s * num_left, l_r_s)
 
+    def scan(
+        self, now_s: float, candidate: Candidate, replicas: Sequence[ReplicaState]
+    ) -> list[Row]:
+        """The estimates' rows (`fleet.Column`), one a replica, at median lengths."""
+        names = [replica.name for replica in replicas]
+        sigma = self.sigma(replicas[0].model)
+        rows: list[Row] = self.fleet.assess(
+            now_s, candidate, names, sigma=sigma, num_scenarios=1
+        ).tolist()
+        return rows
+
     def assess(
         self,
         now_s: float,
@@ -184,27 +196,45 @@ class Plans:
         replicas: Sequence[ReplicaState],
         *,
         with_harm: bool = True,
-        without: int | None = None,
         stop_at: float = math.inf,
     ) -> list[Row]:
-        """The estimates' rows (`fleet.Column`), one a replica."""
-        few = len(replicas) <= FEW_REPLICAS
+        """The same over scenarios of lengths; after one that has `stop_at`, as `scan`."""
         rows: list[Row] = self.fleet.assess(
             now_s,
             candidate,
             [replica.name for replica in replicas],
             sigma=self.sigma(replicas[0].model),
-            num_scenarios=SCENARIOS_FEW if few else SCENARIOS_MANY,
+            num_scenarios=SCENARIOS,
+            with_harm=with_harm,
+            stop_at=stop_at,
+        ).tolist()
+        return rows
+
+    def compare(
+        self,
+        now_s: float,
+        candidate: Candidate,
+        replicas: Sequence[ReplicaState],
+        *,
+        with_harm: bool = False,
+        without: int | None = None,
+    ) -> list[Row]:
+        """The same in fewer scenarios. without: a request taken to be absent."""
+        rows: list[Row] = self.fleet.assess(
+            now_s,
+            candidate,
+            [replica.name for replica in replicas],
+            sigma=self.sigma(replicas[0].model),
+            num_scenarios=SCENARIOS_AGAIN,
             with_harm=with_harm,
             without=without,
-            stop_at=stop_at,
         ).tolist()
         return rows
 
     def outlook(self, now_s: float, replica: ReplicaState) -> list[Outlook]:
         """The prospects of all that is planned or runs there, in order of service."""
         ids, rows = self.fleet.outlook(
-            now_s, replica.name, sigma=self.sigma(replica.model), num_scenarios=SCENARIOS_MANY
+            now_s, replica.name, sigma=self.sigma(replica.model), num_scenarios=SCENARIOS_AGAIN
         )
         return [
             Outlook(
@@ -286,9 +316,8 @@ class Plans:
 
     def tell(self, request: Request, replica: ReplicaState, row: Row) -> None:
         """These estimates were told; what comes of them will correct later ones."""
-        self._told[request.arrival.request_id] = Told(
-            replica.name, self._quote(replica.name, "ttft"), self._quote(replica.name, "e2e"), row
-        )
+        ttft, e2e = self._quotes_of(replica.name)
+        self._told[request.arrival.request_id] = Told(replica.name, ttft, e2e, row)
 
     def observe(self, request: Request, ttft_s: float, e2e_s: float) -> None:
         """What came of what was told. A crash is nobody's misjudgement."""
@@ -302,22 +331,26 @@ class Plans:
         ):
             key = f"{told.replica} {what}"
             self.coverage.observe(key, quote, actual_s=actual_s, p50_s=row[p50], p90_s=row[p90])
-            self._quotes.pop(key, None)
+        self._stale.add(told.replica)
 
     def sigma(self, model: str) -> float:
         """What estimates of this model's latencies did not know, relative."""
         return self._sigmas.get(model, PRIOR_SIGMA)
 
-    def measure_sigma(self, model: str, replicas: Sequence[ReplicaState]) -> None:
-        """Of times to the first token: what is left of an error where the scenarios of output
-        lengths, which have their own spread, play the least part."""
-        if replicas:
-            total = sum(self._quote(replica.name, "ttft").sigma for replica in replicas)
-            self._sigmas[model] = min(MAX_SIGMA, max(MIN_SIGMA, total / len(replicas)))
+    def measure_errors(self, model: str, replicas: Sequence[ReplicaState]) -> None:
+        """How far estimates have been off until now. The spread is that of times to the first
+        token: what is left of an error where output lengths, whose scenarios have a spread of
+        their own, play the least part."""
+        for replica in replicas:
+            if replica.name in self._stale:
+                self._stale.discard(replica.name)
+                self._quotes.pop(replica.name, None)
+        total = sum(self._quotes_of(replica.name)[0].sigma for replica in replicas)
+        self._sigmas[model] = min(MAX_SIGMA, max(MIN_SIGMA, total / len(replicas)))
 
     def estimate(self, replica: ReplicaState, row: Row) -> ReplicaEstimate:
         """A row, corrected by how such estimates turned out."""
-        ttft, e2e = self._quote(replica.name, "ttft"), self._quote(replica.name, "e2e")
+        ttft, e2e = self._quotes_of(replica.name)
         l_q_s = row[Column.Q] * ttft.bias
         e2e_s = max(l_q_s, row[Column.E2E] * e2e.bias)
         ttft_s = row[Column.TTFT] * ttft.bias
@@ -336,9 +369,10 @@ class Plans:
             harm=row[Column.HARM],
         )
 
-    def _quote(self, replica: str, what: str) -> Quote:
-        key = f"{replica} {what}"
-        quote = self._quotes.get(key)
-        if quote is None:
-            quote = self._quotes[key] = self.coverage.quote(key)
-        return quote
+    def _quotes_of(self, replica: str) -> tuple[Quote, Quote]:
+        """Of times to the first token and to the end, as of the last `measure_errors`."""
+        quotes = self._quotes.get(replica)
+        if quotes is None:
+            quote = self.coverage.quote
+            quotes = self._quotes[replica] = quote(f"{replica} ttft"), quote(f"{replica} e2e")
+        return quotes

@@ -12,9 +12,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from hashlib import blake2b
-
-import numpy as np
 
 BLOCK_TOKENS = 32
 _BLOCK_BYTES = 4 * BLOCK_TOKENS
@@ -24,30 +21,15 @@ MAX_LOST_DIVISOR = 4
 
 Chain = tuple[int, ...]
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
-_SHIFTS = (np.uint64(30), np.uint64(27), np.uint64(31))
-_FACTORS = np.array(
-    [pow(0xD1342543DE82EF95, power, 1 << 64) for power in range(1, BLOCK_TOKENS + 1)], np.uint64
-)
-
 
 def chain(cache_key: str, prompt: bytes) -> Chain:
     """The hashes of a prompt's whole blocks (packed int32), first to last."""
-    num_blocks = len(prompt) // _BLOCK_BYTES
-    if num_blocks == 0:
-        return ()
-    tokens = np.frombuffer(prompt, np.int32, num_blocks * BLOCK_TOKENS).astype(np.uint64)
-    blocks = tokens.reshape(num_blocks, BLOCK_TOKENS) @ _FACTORS
-    blocks += np.arange(1, num_blocks + 1, dtype=np.uint64) * _GOLDEN
-    # The mixing of splitmix64 (Steele, Lea and Flood, 2014), so that a sum tells order and place.
-    blocks = (blocks ^ (blocks >> _SHIFTS[0])) * _MIX[0]
-    blocks = (blocks ^ (blocks >> _SHIFTS[1])) * _MIX[1]
-    blocks ^= blocks >> _SHIFTS[2]
-    if cache_key:
-        digest = blake2b(cache_key.encode(), digest_size=8).digest()
-        blocks[0] ^= np.uint64(int.from_bytes(digest, "little") | 1)
-    return tuple(np.cumsum(blocks, dtype=np.uint64).tolist())
+    last = hash(cache_key)
+    hashes: list[int] = []
+    for start in range(0, len(prompt) - _BLOCK_BYTES + 1, _BLOCK_BYTES):
+        last = hash((last, prompt[start : start + _BLOCK_BYTES]))
+        hashes.append(last)
+    return tuple(hashes)
 
 
 class _Ids:

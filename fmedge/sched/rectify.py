@@ -109,7 +109,7 @@ def _elsewhere(
         return None
     plans = router.plans
     candidate = plans.candidate(now_s, request, others)
-    rows = plans.assess(now_s, candidate, others)
+    rows = plans.compare(now_s, candidate, others, with_harm=True)
     weight = request.promise.weight
     best = max(range(len(rows)), key=lambda i: net(rows[i], weight))
     gain = net(rows[best], weight) - p_hold

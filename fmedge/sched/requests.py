@@ -40,6 +40,8 @@ class Request:
         "first_token_s",
         "home",
         "is_aged",
+        "judged_at_s",
+        "judged_harm",
         "num_cached",
         "num_emitted",
         "num_expected",
@@ -76,6 +78,8 @@ class Request:
         self.replica: ReplicaState | None = None
         self.home: ReplicaState | None = None
         self.decision: Decision | None = None
+        self.judged_at_s = math.nan  # the harm that it would do where it was planned then
+        self.judged_harm = 0.0
         self.blocks: Chain = ()
         self.num_cached = 0  # believed when it was submitted, then told by the engine
         self.num_emitted = 0

@@ -162,20 +162,10 @@ class Router:
         """Of all these replicas, cheapest first."""
         from fmedge.sched.verdict import judge
 
-        plans = self.plans
-
         def make_room(replica: ReplicaState) -> tuple[Request, Row] | None:
             return self.room_on(now_s, request, candidate, replica)
 
-        rows = plans.assess(now_s, candidate, replicas)
-        return judge(
-            replicas,
-            rows,
-            request,
-            self.settings,
-            make_room,
-            lambda replica: plans.alone(now_s, candidate, replica),
-        )
+        return judge(now_s, request, candidate, replicas, self.plans, self.settings, make_room)
 
     def room_on(
         self, now_s: float, request: Request, candidate: Candidate, replica: ReplicaState
@@ -185,7 +175,7 @@ class Router:
         if victim is None:
             return None
         without = victim.arrival.request_id
-        return victim, self.plans.assess(now_s, candidate, [replica], without=without)[0]
+        return victim, self.plans.compare(now_s, candidate, [replica], without=without)[0]
 
     def follow(
         self,
@@ -197,6 +187,7 @@ class Router:
     ) -> list[Effect]:
         """Plan as judged."""
         request.home = verdict.replica
+        request.judged_at_s, request.judged_harm = now_s, verdict.harm
         self.plans.put(now_s, candidate, request.home)
         if verdict.victim is None:
             return []
@@ -347,7 +338,7 @@ class Router:
             model.floor = None
             return
         plans.measure_speed(ready)
-        plans.measure_sigma(model.name, ready)
+        plans.measure_errors(model.name, ready)
         for replica in ready:
             plans.expect_arrivals(now_s, replica)
         model.floor = plans.floor(now_s, ready)
@@ -388,8 +379,10 @@ class Router:
 
         if all(other.is_best_effort for other in replica.requests.values()):
             return False
+        if request.judged_at_s == now_s and request.home is replica:
+            return request.judged_harm > self.settings.max_harm
         candidate = self.plans.candidate(now_s, request, [replica])
-        row = self.plans.assess(now_s, candidate, [replica])[0]
+        row = self.plans.compare(now_s, candidate, [replica], with_harm=True)[0]
         return row[Column.HARM] > self.settings.max_harm
 
     def _submit(self, now_s: float, request: Request, replica: ReplicaState) -> Assign:

@@ -15,6 +15,7 @@ from fmedge.sched.fleet import Column
 from fmedge.sched.requests import ReplicaState, Request
 
 if TYPE_CHECKING:
+    from fmedge.sched.fleet import Candidate
     from fmedge.sched.plans import Plans, Row
 
 MAX_GIVEN_UP = 0.03
@@ -24,9 +25,14 @@ much more goes there, whatever the target says."""
 MIN_GAIN = 0.1
 """Withdrawing another must raise the probability by as much."""
 
-MAX_WITHDRAWAL_LOOKS = 3
+MAX_WITHDRAWAL_LOOKS = 2
 
-Retry = Callable[[ReplicaState], "tuple[Request, Row] | None"]
+MAX_LOOKS = 2
+"""Replicas that a decision looks at in all scenarios."""
+
+NOTICEABLE_HARM = 0.005
+
+MakeRoom = Callable[[ReplicaState], "tuple[Request, Row] | None"]
 
 
 class Verdict(Struct, frozen=True):
@@ -49,6 +55,10 @@ class Verdict(Struct, frozen=True):
     def row(self) -> Row:
         return self.rows[self.chosen]
 
+    @property
+    def harm(self) -> float:
+        return self.row[Column.HARM]
+
     def write(self, decision: Decision, plans: Plans) -> None:
         """Into the record."""
         decision.action = self.action
@@ -70,86 +80,112 @@ def net(row: Row, weight: float) -> float:
     return row[Column.P_HOLD] - row[Column.HARM] / weight
 
 
-def place_best_effort(
-    replicas: Sequence[ReplicaState], rows: list[Row], settings: CoreSettings
-) -> tuple[int, str]:
-    """The earliest end; among those that harm no promise where there are such."""
-    harmless = [i for i, row in enumerate(rows) if row[Column.HARM] <= settings.max_harm]
-    chosen = min(harmless or range(len(rows)), key=lambda i: rows[i][Column.E2E])
-    name, e2e_s = replicas[chosen].name, rows[chosen][Column.E2E]
-    return chosen, f"best effort: {name} would end it first, in {_ms(e2e_s)}"
-
-
-def place_promise(
-    replicas: Sequence[ReplicaState], rows: list[Row], request: Request
-) -> tuple[int, str]:
-    """Just enough. `replicas` are ordered by what their capacity is worth, least first."""
-    target, weight = request.promise.target, request.promise.weight
-    nets = [net(row, weight) for row in rows]
-    best = max(range(len(rows)), key=nets.__getitem__)
-    least = max(target, nets[best] - MAX_GIVEN_UP)
-    for index, value in enumerate(nets):
-        if value >= least:
-            if len(rows) == 1 or index == best:
-                why = "the most likely" if len(rows) > 1 else "the only replica"
-            else:
-                why = f"just enough; {replicas[best].name} ({_p(nets[best])}) stays free"
-            return index, f"{replicas[index].name} holds with {_p(value)} >= {_p(target)}: {why}"
-    return best, (
-        f"no replica reaches {_p(target)}; {replicas[best].name} comes nearest with "
-        f"{_p(nets[best])}"
-    )
-
-
 def judge(
-    replicas: Sequence[ReplicaState],
-    rows: list[Row],
+    now_s: float,
     request: Request,
+    candidate: Candidate,
+    replicas: Sequence[ReplicaState],
+    plans: Plans,
     settings: CoreSettings,
-    make_room: Retry,
-    alone: Callable[[ReplicaState], Row],
+    make_room: MakeRoom,
 ) -> Verdict:
-    """The verdict on an arrival.
+    """The verdict on an arrival. `replicas` are ordered by what their capacity is worth, least
+    first.
 
-    make_room: the best effort request on a replica that costs least to withdraw, and the row
-    without it; None if there is none. alone: the row on a replica if it were empty.
+    All are looked at in one scenario, and those that matter then in all of them and for the harm
+    they would do: a full look at everything costs more than it tells. make_room: the best-effort
+    request on a replica that costs least to withdraw, and the row without it; None if there is
+    none.
     """
     if request.is_best_effort:
-        chosen, reason = place_best_effort(replicas, rows, settings)
-        return Verdict("assign", replicas, rows, chosen, reason)
+        return _judge_best_effort(now_s, candidate, replicas, plans)
     target, weight = request.promise.target, request.promise.weight
-    chosen, reason = place_promise(replicas, rows, request)
+    rows, looked = _look(now_s, request, candidate, replicas, plans)
+    chosen, reason = _just_enough(replicas, rows, looked, request)
     reached = net(rows[chosen], weight)
     victim: Request | None = None
     if reached < target:
         found = _with_withdrawal(replicas, rows, request, reached, make_room)
         if found is not None:
-            chosen, victim, row = found
-            rows = [*rows[:chosen], row, *rows[chosen + 1 :]]
-            reached = net(row, weight)
+            chosen, victim, rows[chosen] = found
+            reached = net(rows[chosen], weight)
             reason = (
                 f"{replicas[chosen].name} holds with {_p(reached)} once it lets a best-effort "
                 f"request ({victim.arrival.request_id}) wait"
             )
-    if reached >= settings.min_p_hold * target:
+    refuses = request.promise.on_miss == "refuse"
+    if reached >= (settings.min_p_admit if refuses else settings.min_p_hold) * target:
         return Verdict("assign", replicas, rows, chosen, reason, victim)
     best = f"{replicas[chosen].name}, the best, holds with {_p(rows[chosen][Column.P_HOLD])}"
-    if rows[chosen][Column.HARM] > 0.005:
+    if rows[chosen][Column.HARM] > NOTICEABLE_HARM:
         best += f" and would break others' promises ({rows[chosen][Column.HARM]:.2f})"
-    if request.promise.on_miss == "refuse":
-        could = any(alone(replica)[Column.P_HOLD] >= target for replica in replicas)
-        excess_s = [_excess_s(row, request) for row in rows]
-        when = "" if could else "; not even an idle replica could keep it"
-        return Verdict(
-            "refuse",
-            replicas,
-            rows,
-            chosen,
-            f"The promise cannot be kept: {best}{when}.",
-            retry_after_s=retry_after_s(excess_s, could),
+    if refuses:
+        could = any(
+            plans.alone(now_s, candidate, replica)[Column.P_HOLD] >= target for replica in replicas
         )
-    chosen, _ = place_best_effort(replicas, rows, settings)
+        when = "" if could else "; not even an idle replica could keep it"
+        message = f"The promise cannot be kept: {best}{when}."
+        retry_s = retry_after_s([_excess_s(row, request) for row in rows], could)
+        return Verdict("refuse", replicas, rows, chosen, message, retry_after_s=retry_s)
+    chosen = min(range(len(rows)), key=lambda i: rows[i][Column.E2E])
     return Verdict("best_effort", replicas, rows, chosen, f"hopeless, so best effort: {best}")
+
+
+def _judge_best_effort(
+    now_s: float, candidate: Candidate, replicas: Sequence[ReplicaState], plans: Plans
+) -> Verdict:
+    """The earliest end. That it harms nobody is seen to when it is given a slot."""
+    rows = plans.scan(now_s, candidate, replicas) if len(replicas) > 1 else [[]]
+    chosen = min(range(len(rows)), key=lambda i: rows[i][Column.E2E] if rows[i] else 0.0)
+    replica = replicas[chosen]
+    has_promises = any(not other.is_best_effort for other in replica.requests.values())
+    (rows[chosen],) = plans.assess(now_s, candidate, [replica], with_harm=has_promises)
+    ends = f"would end it first, in {_ms(rows[chosen][Column.E2E])}"
+    return Verdict("assign", replicas, rows, chosen, f"best effort: {replica.name} {ends}")
+
+
+def _look(
+    now_s: float,
+    request: Request,
+    candidate: Candidate,
+    replicas: Sequence[ReplicaState],
+    plans: Plans,
+) -> tuple[list[Row], list[int]]:
+    """Rows of all replicas, and which of them were looked at in full: the first that are promising
+    until one of them is enough."""
+    target = request.promise.target
+    if len(replicas) <= MAX_LOOKS:
+        return plans.assess(now_s, candidate, replicas), list(range(len(replicas)))
+    rows = plans.scan(now_s, candidate, replicas)
+    p_hold = [row[Column.P_HOLD] for row in rows]
+    best = max(range(len(rows)), key=lambda i: (p_hold[i], -rows[i][Column.TTFT]))
+    least = max(target, p_hold[best] - MAX_GIVEN_UP)
+    promising = [i for i, p in enumerate(p_hold) if p >= least and i != best]
+    looked = [*promising[: MAX_LOOKS - 1], best]
+    full = plans.assess(now_s, candidate, [replicas[i] for i in looked], stop_at=least)
+    for index, row in zip(looked, full, strict=True):
+        rows[index] = row
+    enough = next((n for n, row in enumerate(full) if net(row, 1.0) >= least), len(full))
+    return rows, looked[: enough + 1]
+
+
+def _just_enough(
+    replicas: Sequence[ReplicaState], rows: list[Row], looked: list[int], request: Request
+) -> tuple[int, str]:
+    """Of those looked at, the first that is enough, else the best."""
+    target, weight = request.promise.target, request.promise.weight
+    nets = {index: net(rows[index], weight) for index in looked}
+    best = max(looked, key=nets.__getitem__)
+    least = max(target, nets[best] - MAX_GIVEN_UP)
+    for index in looked:
+        if nets[index] >= least:
+            name = replicas[index].name
+            faster = "" if index == len(rows) - 1 else "; faster ones stay free"
+            return index, f"{name} holds with {_p(nets[index])} >= {_p(target)}{faster}"
+    return best, (
+        f"no replica reaches {_p(target)}; {replicas[best].name} comes nearest with "
+        f"{_p(nets[best])}"
+    )
 
 
 def _with_withdrawal(
@@ -157,7 +193,7 @@ def _with_withdrawal(
     rows: list[Row],
     request: Request,
     reached: float,
-    make_room: Retry,
+    make_room: MakeRoom,
 ) -> tuple[int, Request, Row] | None:
     """The first replica, best first, where letting best effort wait is enough; or the one where it
     gains most."""
