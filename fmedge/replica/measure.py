@@ -5,7 +5,7 @@ a sample's time holds everything that a token waits for; KV depth is real tokens
 as traffic's would be. Only the prefill budget is ours. Steps that pay for a stream's copy, or that
 are the first of another set of decoding sequences, are not samples.
 
-It goes through the points round after round, so that a spell of noise falls on all of them alike,
+It goes through the points in several rounds, so that a spell of noise falls on all of them alike,
 and leaves out what would take too long. Wherever it ends, it leaves the engine empty.
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 from array import array
 from collections.abc import Callable
+from math import ceil
 from time import perf_counter
 from typing import Literal
 
@@ -24,7 +25,10 @@ from fmedge.replica.protocol import Failed, Measure, Measured, Step, Submit, Wor
 from fmedge.sched.steps import TAIL_FACTOR, StepLimits
 from fmedge.types import EngineInfo, SamplingParams
 
-MAX_ROUNDS = 4
+ROUNDS = (0.25, 0.5, 1.0, 1.0)
+"""The share of the points that each round goes through: the first are the most telling ones, so
+where time is short they are met in several spells of noise, and the last not at all."""
+
 DECODES_PER_VISIT = 3
 MAX_DECODES_PER_VISIT = 8
 CHUNKS_PER_VISIT = 2
@@ -146,8 +150,8 @@ class _Measurement:
     def go(self) -> None:
         """Raises _StoppedError when time was too short to measure every point in every round."""
         self._warm_up()
-        for _ in range(MAX_ROUNDS):
-            for num_prefill, num_decoding, depth in self._points:
+        for share in ROUNDS:
+            for num_prefill, num_decoding, depth in self._points[: ceil(share * len(self._points))]:
                 self._visit(num_prefill, num_decoding, max(depth, MIN_DEPTH))
         if self._is_short:
             raise _StoppedError("time")

@@ -17,11 +17,13 @@ from fmedge.replica.measure import (
     DECODES_PER_VISIT,
     LONGEST_STEP_S,
     MAX_DECODES_PER_VISIT,
-    MAX_ROUNDS,
+    ROUNDS,
     measure,
 )
 from fmedge.replica.protocol import Measure, Measured, Step, WorkerMessage
 from tests.fakes import FakeEngine
+
+NUM_WHOLE_ROUNDS = ROUNDS.count(1.0)
 
 Points = tuple[tuple[int, int, int], ...]
 
@@ -92,7 +94,7 @@ def test_each_point_is_timed_in_each_round_and_the_engine_is_left_empty(
     for num_prefill, num_decoding, depth in POINTS:
         samples = run.of(num_prefill, num_decoding)
         per_visit = 1 if num_prefill else DECODES_PER_VISIT
-        assert len(samples) >= MAX_ROUNDS * per_visit
+        assert len(samples) >= NUM_WHOLE_ROUNDS * per_visit
         at_depth = [
             s
             for s in samples
@@ -100,7 +102,7 @@ def test_each_point_is_timed_in_each_round_and_the_engine_is_left_empty(
             <= s[3]
             <= num_decoding * (depth * 1.25 + 32 + MAX_DECODES_PER_VISIT)
         ]
-        assert len(at_depth) >= MAX_ROUNDS * per_visit
+        assert len(at_depth) >= NUM_WHOLE_ROUNDS * per_visit
     assert engine.cells_used == 0
 
 
@@ -141,7 +143,7 @@ def test_a_samples_time_is_that_of_its_step_and_its_kv_is_real() -> None:
         assert (num_kv > 0) == (num_decoding > 0)
         assert (attention > 0) == (num_prefill > 0)
     deep = [s for s in run.of(64, 0) if s[4] >= 64 * (16 + 32)]
-    assert len(deep) >= MAX_ROUNDS * CHUNKS_PER_VISIT  # the past counts
+    assert len(deep) >= NUM_WHOLE_ROUNDS * CHUNKS_PER_VISIT  # the past counts
 
 
 def test_points_beyond_the_engine_are_cut_or_left_out() -> None:
