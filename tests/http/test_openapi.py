@@ -17,19 +17,26 @@ from schemathesis.checks import CHECKS
 from fmedge.dispatch import Dispatcher
 from fmedge.http import build_app, build_runner
 from fmedge.http.openapi import OPERATIONS, build_openapi
+from fmedge.http.promises import HEADERS, LIMITS
 from fmedge.http.schemas import ChatRequest, CompletionRequest, EmbeddingRequest
 from fmedge.http.settings import HttpSettings
+from fmedge.types import Promise, WorkflowSettings
 from tests.http.conftest import ScriptedReplica, served
+
+SETTINGS = HttpSettings(
+    sla_classes={"interactive": Promise(sla_class="interactive", ttft_s=0.5)},
+    workflows={"triage": WorkflowSettings(name="triage", e2e_s=30.0)},
+)
 
 
 async def _serve(started: threading.Event, found: dict[str, object]) -> None:
     """Until `found["stop"]` is set; runs on a thread of its own."""
-    dispatcher = Dispatcher()
+    dispatcher = Dispatcher(workflows=SETTINGS.workflows)
     model = served()
     replica = ScriptedReplica("tiny/0", "tiny")
     dispatcher.add_replica(replica)
     replica.become_ready()
-    runner = build_runner(build_app(dispatcher, {"tiny": model}, HttpSettings()))
+    runner = build_runner(build_app(dispatcher, {"tiny": model}, SETTINGS))
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -71,6 +78,24 @@ def test_every_field_is_described_by_its_struct():
     for struct in (ChatRequest, CompletionRequest, EmbeddingRequest):
         assert set(schemas[struct.__name__]["properties"]) == set(struct.__struct_fields__)
         assert schemas[struct.__name__]["additionalProperties"] is False
+
+
+def test_what_only_the_configuration_knows_is_described():
+    document = build_openapi(["tiny"], SETTINGS, needs_key=False)
+    for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/estimate"):
+        described = document["paths"][path]["post"]["parameters"]
+        headers = {each["name"]: each["schema"] for each in described}
+        assert set(headers) == set(HEADERS)
+        assert headers["x-fmedge-sla"]["enum"] == ["interactive"]
+        assert headers["x-fmedge-workflow"]["enum"] == ["triage"]
+    sla_class = document["components"]["schemas"]["Sla"]["properties"]["class"]
+    assert {"type": "string", "enum": ["interactive"]} in sla_class["anyOf"]
+    bare = build_openapi(["tiny"], needs_key=False)
+    described = bare["paths"]["/v1/completions"]["post"]["parameters"]
+    assert {each["name"] for each in described} == set(LIMITS)
+    assert bare["components"]["schemas"]["Sla"]["properties"]["class"]["anyOf"] == [
+        {"type": "null"}
+    ]
 
 
 def test_keys_are_described_when_asked_for():
