@@ -23,7 +23,6 @@ from math import inf
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from fmedge.sched.steptime import NUM_KNOTS, Curve, StepModel
 
@@ -177,6 +176,8 @@ def predict(model: StepModel, samples: Samples) -> Floats:
 
 def _least_absolute(rows: Floats) -> Floats:
     """Non-negative x that minimises |rows @ x - 1|, summed."""
+    from scipy.optimize import nnls  # half a second that those who only read reports do not need
+
     scale = np.abs(rows).max(axis=0)
     scale[scale == 0] = 1.0
     scaled = rows / scale
