@@ -4,6 +4,7 @@ become, and what remains of workflows. Nothing here decides."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import nan
 
 from fmedge.dispatch.generation import Generation
 from fmedge.errors import ConflictError, RequestError, UnavailableError
@@ -111,6 +112,7 @@ class Forecast:
                 l_q_s=queue_s,
                 l_x_s=e2e_s - queue_s,
                 e2e_s=e2e_s,
+                prefill_s=nan if timings is None else timings.prefill_s,
                 num_prompt=len(request.prompt) // 4,
                 num_cached=generation.num_cached_tokens,
                 num_output=generation.num_tokens,
