@@ -32,6 +32,7 @@ from fmedge.sched.arrays import (
     NUM_EMITTED,
     NUM_HERE,
     NUM_NEW,
+    NUM_SAMPLES,
     NUM_SCENARIOS,
     NUM_STRATA,
     P_WITH,
@@ -60,15 +61,13 @@ from fmedge.sched.steptime import step_time
 # columns of `assess`; fleet.Column names them
 Q, X, REST, TTFT, TTFT_P90, TPOT, E2E, E2E_P90 = 0, 1, 2, 3, 4, 5, 6, 7
 P_HOLD, HARM, CACHED, SCENARIOS, P_TTFT, P_TPOT, P_E2E = 8, 9, 10, 11, 12, 13, 14
-NUM_COLUMNS = 15
 
 # columns of `outlook`; fleet.OutlookColumn
 O_P_HOLD, O_TTFT, O_TTFT_P90, O_E2E, O_E2E_P90, O_TPOT = 0, 1, 2, 3, 4, 5
-O_SLACK, O_IS_RUNNING, O_START, O_LEFT = 6, 7, 8, 9
-NUM_OUTLOOK_COLUMNS = 10
+O_SLACK, O_IS_RUNNING, O_START, O_LEFT, O_PREEMPTED = 6, 7, 8, 9, 10
 
-NUM_REPLAY_COLUMNS = 4  # start, first, end, times preempted
-NUM_SPEED_COLUMNS = 4
+# kinds of `run`
+ASSESS, ALONE, OUTLOOK, SPEEDS = 0, 1, 2, 3
 
 MAX_BEHIND_S = 60.0
 """A step that began longer ago is not believed to be running still."""
@@ -121,8 +120,8 @@ def rest_of(a: Any, row: int, scenario: int) -> float:
 
 def left_of(a: Any, e: int, scenario: int, ctx_size: float) -> int:
     """Tokens that an entry is yet to sample in a scenario, as `replay` has it."""
-    left = a.draws[a.ints[BASE_ROW, e], scenario] - int(a.floats[BASE_NEW, e])
-    return max(1, min(left, int(ctx_size) - a.ints[BASE_TOKENS, e]))
+    left = int(a.draws[a.ints[BASE_ROW, e], scenario] - a.floats[BASE_NEW, e])
+    return max(1, min(left, int(ctx_size - a.ints[BASE_TOKENS, e])))
 
 
 def tpot_of(a: Any, e: int, left: int, now_s: float) -> float:
@@ -137,19 +136,31 @@ def tpot_of(a: Any, e: int, left: int, now_s: float) -> float:
     return float((a.floats[END, e] + now_s - began_at) / (emitted + left - 1))
 
 
-def p_holds(
-    a: Any, e: int, now_s: float, scenario: int, ctx_size: float, sigmas: tuple[float, float, float]
+def p_end(
+    a: Any, row: int, now_s: float, e2e_s: float, most: float, scenario: int, sigma: float
 ) -> float:
-    """P(an entry's promise holds) in the scenario just replayed: the least of its three parts,
-    as they go together."""
+    """P(it ends in time, with what remains after it), at most `most`. In the median scenario what
+    remains is taken as the distribution that it is."""
+    due_s = a.state[row, E2E_DUE] - now_s
+    if due_s >= NEVER:
+        return most
+    if scenario != MEDIAN or a.state[row, HAS_REST] == 0.0:
+        return min(most, p_within(due_s - rest_of(a, row, scenario), e2e_s, sigma))
+    p = 0.0
+    for k in range(NUM_SCENARIOS):
+        p += min(most, p_within(due_s - a.rests[row, k], e2e_s, sigma))
+    return p / NUM_SCENARIOS
+
+
+def p_holds(
+    a: Any, e: int, s: int, now_s: float, scenario: int, sigmas: tuple[float, float, float]
+) -> float:
+    """P(an entry's promise holds) in the scenario sampled as number s: the least of its three
+    parts, as they go together."""
     row = a.ints[BASE_ROW, e]
-    p = p_first(a.state, row, now_s, a.floats[FIRST, e], sigmas[0])
-    limit_s = a.state[row, TPOT_LIMIT]
-    if limit_s < NEVER:
-        tpot_s = tpot_of(a, e, left_of(a, e, scenario, ctx_size), now_s)
-        p = min(p, p_within(limit_s, tpot_s, sigmas[1]))
-    due_s = a.state[row, E2E_DUE] - now_s - rest_of(a, row, scenario)
-    return min(p, p_within(due_s, a.floats[END, e], sigmas[2]))
+    p = p_first(a.state, row, now_s, a.samples[S_FIRST, e, s], sigmas[0])
+    p = min(p, p_within(a.state[row, TPOT_LIMIT], a.samples[S_TPOT, e, s], sigmas[1]))
+    return p_end(a, row, now_s, a.samples[S_END, e, s], p, scenario, sigmas[2])
 
 
 def quantile_of(values: Any, n: int, u: float) -> float:
@@ -198,6 +209,40 @@ def needed_scenarios(a: Any, params: Any, n: int, num_scenarios: int) -> int:
     return 1
 
 
+def sweep(
+    a: Any,
+    replica: int,
+    now_s: float,
+    n: int,
+    absent: int,
+    behind_s: float,
+    sigmas: tuple[float, float, float],
+    num_scenarios: int,
+    only_scenario: int,
+    into: int,
+) -> None:
+    """Replay entries in all scenarios, but for the absent one; only_scenario: where there is but
+    one. Of each wanted entry: samples, and in floats[into] the probability that its promise
+    holds."""
+    params, packed, arrivals = a.params[replica], a.packed[replica], a.arrival_draws[replica]
+    ints, floats, samples = a.ints, a.floats, a.samples
+    ctx_size = params[CTX_SIZE]
+    for e in range(n):
+        floats[into, e] = 0.0
+    for s in range(num_scenarios):
+        scenario = only_scenario if num_scenarios == 1 else s
+        replay(params, packed, arrivals, a.draws, ints, floats, n, absent, scenario, behind_s)
+        for e in range(n):
+            if ints[WANTED, e] == 0 or e == absent:
+                continue
+            samples[S_START, e, s] = max(0.0, floats[START, e])
+            samples[S_FIRST, e, s] = floats[FIRST, e]
+            samples[S_END, e, s] = floats[END, e]
+            samples[S_TPOT, e, s] = tpot_of(a, e, left_of(a, e, scenario, ctx_size), now_s)
+            p = p_holds(a, e, s, now_s, scenario, sigmas)
+            floats[into, e] += p / num_scenarios
+
+
 def assess_one(
     a: Any,
     replica: int,
@@ -211,88 +256,59 @@ def assess_one(
     without: int,
     out: Any,
 ) -> None:
-    """The candidate (row 0) on one replica: out[0:NUM_COLUMNS]."""
+    """The candidate (row 0) on one replica: its columns in `out`."""
     n, place = gather(a, replica, now_s, True, is_alone, cached, skip, without)
-    params, packed, arrivals = a.params[replica], a.packed[replica], a.arrival_draws[replica]
-    ctx_size = params[CTX_SIZE]
+    params, ints, floats = a.params[replica], a.ints, a.floats
     behind_s = 0.0 if is_alone else behind(params, now_s)
-    num_scenarios = needed_scenarios(a, params, n, num_scenarios)
+    k = needed_scenarios(a, params, n, num_scenarios)
     num_harmed = 0
-    for e in range(n):
-        a.ints[WANTED, e] = 0
-        if with_harm and e != place and has_promise(a.state, a.ints[BASE_ROW, e]):
-            a.ints[WANTED, e] = 1
-            a.floats[P_WITHOUT, e] = a.floats[P_WITH, e] = 0.0
-            num_harmed += 1
-    a.ints[WANTED, place] = 1
-
-    starts, firsts = a.samples[S_START, 0], a.samples[S_FIRST, 0]
-    tpots, ends = a.samples[S_TPOT, 0], a.samples[S_END, 0]
-    p_hold = p_ttft = p_tpot = p_e2e = 0.0
-    for s in range(num_scenarios):
-        scenario = MEDIAN if num_scenarios == 1 else s
-        replay(params, packed, arrivals, a.draws, a.ints, a.floats, n, -1, scenario, behind_s)
-        starts[s] = max(0.0, a.floats[START, place])
-        firsts[s] = a.floats[FIRST, place]
-        tpots[s] = tpot_of(a, place, left_of(a, place, scenario, ctx_size), now_s)
-        ends[s] = a.floats[END, place]
-        first = p_first(a.state, 0, now_s, firsts[s], sigmas[0])
-        tpot = p_within(a.state[0, TPOT_LIMIT], tpots[s], sigmas[1])
-        due_s = a.state[0, E2E_DUE] - now_s
-        if num_scenarios == 1 and a.state[0, HAS_REST] != 0.0:
-            # one replay, but what remains after the call is known as a distribution all the same
-            e2e = 0.0
-            whole = 0.0
-            for k in range(NUM_SCENARIOS):
-                p = p_within(due_s - a.rests[0, k], ends[s], sigmas[2]) / NUM_SCENARIOS
-                e2e += p
-                whole += min(p, first / NUM_SCENARIOS, tpot / NUM_SCENARIOS)
-        else:
-            e2e = p_within(due_s - rest_of(a, 0, scenario), ends[s], sigmas[2])
-            whole = min(first, tpot, e2e)
-        p_ttft += first / num_scenarios
-        p_tpot += tpot / num_scenarios
-        p_e2e += e2e / num_scenarios
-        p_hold += whole / num_scenarios
-        if num_harmed > 0:
-            for e in range(n):
-                if e != place and a.ints[WANTED, e] != 0:
-                    a.floats[P_WITH, e] += p_holds(a, e, now_s, scenario, ctx_size, sigmas)
-    harm = 0.0
-    if num_harmed > 0:
-        a.ints[WANTED, place] = 0
-        for s in range(num_scenarios):
-            scenario = MEDIAN if num_scenarios == 1 else s
-            replay(
-                params, packed, arrivals, a.draws, a.ints, a.floats, n, place, scenario, behind_s
-            )
-            for e in range(n):
-                if a.ints[WANTED, e] != 0:
-                    a.floats[P_WITHOUT, e] += p_holds(a, e, now_s, scenario, ctx_size, sigmas)
+    if with_harm:
         for e in range(n):
-            if a.ints[WANTED, e] != 0:
-                lost = (a.floats[P_WITHOUT, e] - a.floats[P_WITH, e]) / num_scenarios
-                harm += max(0.0, lost) * a.state[a.ints[BASE_ROW, e], WEIGHT]
+            if e != place and has_promise(a.state, ints[BASE_ROW, e]):
+                ints[WANTED, e] = 1
+                num_harmed += 1
+    ints[WANTED, place] = 1
+    absent = -1
+    into = P_WITH
+    harm = 0.0
+    while True:  # replay stands in one place, so that it is compiled once
+        sweep(a, replica, now_s, n, absent, behind_s, sigmas, k, MEDIAN, into)
+        if num_harmed == 0 or absent >= 0:
+            break
+        absent = place
+        into = P_WITHOUT
+        ints[WANTED, place] = 0
+    if num_harmed > 0:
+        for e in range(n):
+            if ints[WANTED, e] != 0:
+                lost = floats[P_WITHOUT, e] - floats[P_WITH, e]
+                harm += max(0.0, lost) * a.state[ints[BASE_ROW, e], WEIGHT]
 
-    sort_values(starts, num_scenarios)
-    sort_values(firsts, num_scenarios)
-    sort_values(tpots, num_scenarios)
-    sort_values(ends, num_scenarios)
-    out[Q] = quantile_of(starts, num_scenarios, 0.5)
-    out[TTFT] = quantile_of(firsts, num_scenarios, 0.5)
-    out[E2E] = quantile_of(ends, num_scenarios, 0.5)
+    starts, firsts = a.samples[S_START, place], a.samples[S_FIRST, place]
+    tpots, ends = a.samples[S_TPOT, place], a.samples[S_END, place]
+    p_ttft = p_tpot = p_e2e = 0.0
+    for s in range(k):
+        scenario = MEDIAN if k == 1 else s
+        p_ttft += p_first(a.state, 0, now_s, firsts[s], sigmas[0])
+        p_tpot += p_within(a.state[0, TPOT_LIMIT], tpots[s], sigmas[1])
+        p_e2e += p_end(a, 0, now_s, ends[s], 1.0, scenario, sigmas[2])
+    for which in range(NUM_SAMPLES):
+        sort_values(a.samples[which, place], k)
+    out[Q] = quantile_of(starts, k, 0.5)
+    out[TTFT] = quantile_of(firsts, k, 0.5)
+    out[E2E] = quantile_of(ends, k, 0.5)
     out[X] = out[E2E] - out[Q]
     out[REST] = rest_of(a, 0, MEDIAN)
-    out[TTFT_P90] = widened_p90(out[TTFT], quantile_of(firsts, num_scenarios, 0.9), sigmas[0])
-    out[TPOT] = quantile_of(tpots, num_scenarios, 0.5)
-    out[E2E_P90] = widened_p90(out[E2E], quantile_of(ends, num_scenarios, 0.9), sigmas[2])
-    out[P_HOLD] = p_hold
+    out[TTFT_P90] = widened_p90(out[TTFT], quantile_of(firsts, k, 0.9), sigmas[0])
+    out[TPOT] = quantile_of(tpots, k, 0.5)
+    out[E2E_P90] = widened_p90(out[E2E], quantile_of(ends, k, 0.9), sigmas[2])
+    out[P_HOLD] = floats[P_WITH, place]
     out[HARM] = harm
-    out[CACHED] = a.ints[BASE_CACHED, place]
-    out[SCENARIOS] = num_scenarios
-    out[P_TTFT] = p_ttft
-    out[P_TPOT] = p_tpot
-    out[P_E2E] = p_e2e
+    out[CACHED] = ints[BASE_CACHED, place]
+    out[SCENARIOS] = k
+    out[P_TTFT] = p_ttft / k
+    out[P_TPOT] = p_tpot / k
+    out[P_E2E] = p_e2e / k
 
 
 def assess(
@@ -307,14 +323,16 @@ def assess(
     skip: int,
     without: int,
     stop_at: float,
+    most_full: int,
     out: Any,
 ) -> None:
     """The candidate on each of `replicas` (int64[n]) with cached[i] (int64[n]) of its tokens held
-    there: out float64[n, NUM_COLUMNS]. Once a replica reaches stop_at, the others get one scenario
-    and no harm."""
+    there: out float64[n, P_E2E + 1]. Once a replica reaches stop_at, or most_full have had them,
+    the others get one scenario and no harm."""
     draw_lengths(a, 0)
     is_enough = False
     for i in range(len(replicas)):
+        is_enough = is_enough or i >= most_full
         assess_one(
             a,
             replicas[i],
@@ -328,8 +346,7 @@ def assess(
             without,
             out[i],
         )
-        if out[i, P_HOLD] - out[i, HARM] >= stop_at:
-            is_enough = True
+        is_enough = is_enough or out[i, P_HOLD] - out[i, HARM] >= stop_at
 
 
 def outlook(
@@ -338,100 +355,52 @@ def outlook(
     now_s: float,
     sigmas: tuple[float, float, float],
     num_scenarios: int,
+    only_scenario: int,
     without: int,
     rows: Any,
     out: Any,
 ) -> int:
-    """Every request of a replica: rows int64[n], out float64[n, NUM_OUTLOOK_COLUMNS]; how many."""
+    """Every request of a replica: rows int64[n], out float64[n, O_PREEMPTED + 1]; how many."""
     n, _ = gather(a, replica, now_s, False, False, 0, -1, without)
-    params, packed, arrivals = a.params[replica], a.packed[replica], a.arrival_draws[replica]
-    ctx_size = params[CTX_SIZE]
-    num_scenarios = needed_scenarios(a, params, n, num_scenarios)
+    params, state, samples = a.params[replica], a.state, a.samples
+    behind_s = behind(params, now_s)
+    k = needed_scenarios(a, params, n, num_scenarios)
     for e in range(n):
         a.ints[WANTED, e] = 1
-        rows[e] = a.ints[BASE_ROW, e]
-        out[e, O_P_HOLD] = 0.0
-    for s in range(num_scenarios):
-        scenario = MEDIAN if num_scenarios == 1 else s
-        replay(
-            params,
-            packed,
-            arrivals,
-            a.draws,
-            a.ints,
-            a.floats,
-            n,
-            -1,
-            scenario,
-            behind(params, now_s),
-        )
-        for e in range(n):
-            a.samples[S_START, e, s] = max(0.0, a.floats[START, e])
-            a.samples[S_FIRST, e, s] = a.floats[FIRST, e]
-            a.samples[S_END, e, s] = a.floats[END, e]
-            left = left_of(a, e, scenario, ctx_size)
-            a.samples[S_TPOT, e, s] = tpot_of(a, e, left, now_s)
-            p = p_holds(a, e, now_s, scenario, ctx_size, sigmas)
-            out[e, O_P_HOLD] += p / num_scenarios
+    sweep(a, replica, now_s, n, -1, behind_s, sigmas, k, only_scenario, P_WITH)
     for e in range(n):
-        row = rows[e]
-        for k in range(4):
-            sort_values(a.samples[k, e], num_scenarios)
-        ttft_s = quantile_of(a.samples[S_FIRST, e], num_scenarios, 0.5)
-        tpot_s = quantile_of(a.samples[S_TPOT, e], num_scenarios, 0.5)
-        e2e_s = quantile_of(a.samples[S_END, e], num_scenarios, 0.5)
-        ttft_p90 = quantile_of(a.samples[S_FIRST, e], num_scenarios, 0.9)
-        e2e_p90 = quantile_of(a.samples[S_END, e], num_scenarios, 0.9)
-        out[e, O_START] = quantile_of(a.samples[S_START, e], num_scenarios, 0.5)
+        row = a.ints[BASE_ROW, e]
+        rows[e] = row
+        for which in range(NUM_SAMPLES):
+            sort_values(samples[which, e], k)
+        ttft_s = quantile_of(samples[S_FIRST, e], k, 0.5)
+        tpot_s = quantile_of(samples[S_TPOT, e], k, 0.5)
+        e2e_s = quantile_of(samples[S_END, e], k, 0.5)
+        ttft_p90 = quantile_of(samples[S_FIRST, e], k, 0.9)
+        left = left_of(a, e, MEDIAN, params[CTX_SIZE])
+        slack_s = state[row, E2E_DUE] - now_s - rest_of(a, row, MEDIAN) - e2e_s
+        if state[row, TPOT_LIMIT] < NEVER:
+            slack_s = min(slack_s, (state[row, TPOT_LIMIT] - tpot_s) * left)
+        if state[row, NUM_EMITTED] + state[row, NUM_NEW] > 0:
+            ttft_s = ttft_p90 = 0.0
+        else:
+            slack_s = min(slack_s, state[row, TTFT_DUE] - now_s - ttft_s)
+        out[e, O_P_HOLD] = a.floats[P_WITH, e]
         out[e, O_TTFT] = ttft_s
         out[e, O_TTFT_P90] = widened_p90(ttft_s, ttft_p90, sigmas[0])
         out[e, O_E2E] = e2e_s
-        out[e, O_E2E_P90] = widened_p90(e2e_s, e2e_p90, sigmas[2])
+        out[e, O_E2E_P90] = widened_p90(e2e_s, quantile_of(samples[S_END, e], k, 0.9), sigmas[2])
         out[e, O_TPOT] = tpot_s
-        out[e, O_IS_RUNNING] = 0.0 if a.ints[BASE_PHASE, e] == WAITING else 1.0
-        out[e, O_LEFT] = left_of(a, e, MEDIAN, ctx_size)
-        slack_s = a.state[row, E2E_DUE] - now_s - rest_of(a, row, MEDIAN) - e2e_s
-        if a.state[row, NUM_EMITTED] + a.state[row, NUM_NEW] > 0:
-            out[e, O_TTFT] = out[e, O_TTFT_P90] = 0.0
-        else:
-            slack_s = min(slack_s, a.state[row, TTFT_DUE] - now_s - ttft_s)
-        if a.state[row, TPOT_LIMIT] < NEVER:
-            left = left_of(a, e, MEDIAN, ctx_size)
-            slack_s = min(slack_s, (a.state[row, TPOT_LIMIT] - tpot_s) * left)
         out[e, O_SLACK] = slack_s
-    return n
-
-
-def replay_one(a: Any, replica: int, now_s: float, scenario: int, rows: Any, out: Any) -> int:
-    """One scenario of a replica: rows int64[n], out float64[n, 4] (start, first, end, times
-    preempted); how many."""
-    n, _ = gather(a, replica, now_s, False, False, 0, -1, -1)
-    params = a.params[replica]
-    for e in range(n):
-        a.ints[WANTED, e] = 1
-        rows[e] = a.ints[BASE_ROW, e]
-    replay(
-        params,
-        a.packed[replica],
-        a.arrival_draws[replica],
-        a.draws,
-        a.ints,
-        a.floats,
-        n,
-        -1,
-        scenario,
-        behind(params, now_s),
-    )
-    for e in range(n):
-        out[e, 0] = a.floats[START, e]
-        out[e, 1] = a.floats[FIRST, e]
-        out[e, 2] = a.floats[END, e]
-        out[e, 3] = a.ints[PREEMPTED, e]
+        out[e, O_IS_RUNNING] = 0.0 if a.ints[BASE_PHASE, e] == WAITING else 1.0
+        out[e, O_START] = quantile_of(samples[S_START, e], k, 0.5)
+        out[e, O_LEFT] = left
+        out[e, O_PREEMPTED] = a.ints[PREEMPTED, e]
     return n
 
 
 def speeds(a: Any, replicas: Any, out: Any) -> None:
-    """How fast replicas are as they are loaded: out float64[n, NUM_SPEED_COLUMNS] of seconds per
+    """How fast replicas are as they are loaded: out float64[n, 4] of seconds per
     token of one more sequence, seconds per prefill token, tokens/s with all slots decoding at the
     depth that there is, and the share of slots in use."""
     for i in range(len(replicas)):
@@ -454,3 +423,46 @@ def speeds(a: Any, replicas: Any, out: Any) -> None:
         out[i, 1] = params[PREFILL_RATE]
         out[i, 2] = slots / max(1e-12, step_time(packed, 0.0, slots, slots * depth, 0.0))
         out[i, 3] = min(1.0, num_running / slots) if params[NUM_HERE] > 0 else 0.0
+
+
+def run(
+    a: Any,
+    kind: int,
+    replicas: Any,
+    cached: Any,
+    now_s: float,
+    sigmas: tuple[float, float, float],
+    num_scenarios: int,
+    only_scenario: int,
+    with_harm: bool,
+    skip: int,
+    without: int,
+    stop_at: float,
+    most_full: int,
+    rows: Any,
+    out: Any,
+) -> int:
+    """One entrance for all kinds of estimate, so that what they share is compiled once."""
+    if kind == OUTLOOK:
+        return outlook(
+            a, replicas[0], now_s, sigmas, num_scenarios, only_scenario, without, rows, out
+        )
+    if kind == SPEEDS:
+        speeds(a, replicas, out)
+        return 0
+    assess(
+        a,
+        replicas,
+        cached,
+        now_s,
+        sigmas,
+        num_scenarios,
+        with_harm,
+        kind == ALONE,
+        skip,
+        without,
+        stop_at,
+        most_full,
+        out,
+    )
+    return 0

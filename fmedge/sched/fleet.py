@@ -109,7 +109,7 @@ class Column(IntEnum):
 class OutlookColumn(IntEnum):
     """Columns of `Fleet.outlook`: medians in seconds from now unless named otherwise. TTFT is 0
     once the first token is out. SLACK: the least of limit minus estimate, inf without a promise.
-    LEFT: tokens it will yet sample."""
+    LEFT: tokens it will yet sample. PREEMPTED: how often it will be preempted."""
 
     P_HOLD = estimate.O_P_HOLD
     TTFT = estimate.O_TTFT
@@ -121,6 +121,7 @@ class OutlookColumn(IntEnum):
     IS_RUNNING = estimate.O_IS_RUNNING
     START = estimate.O_START
     LEFT = estimate.O_LEFT
+    PREEMPTED = estimate.O_PREEMPTED
 
 
 class SpeedColumn(IntEnum):
@@ -178,12 +179,13 @@ def _strata() -> NDArray[np.uint8]:
 
 
 class _Replica:
-    __slots__ = ("facts", "index", "is_derived", "packed", "request_ids")
+    __slots__ = ("facts", "index", "is_derived", "packed", "packed_cells", "request_ids")
 
     def __init__(self, index: int, facts: ReplicaFacts, packed: Floats) -> None:
         self.index = index
         self.facts = facts
         self.packed = packed
+        self.packed_cells: Any = memoryview(packed)  # type: ignore[arg-type]
         self.is_derived = True  # its rates are the model's: the engine has not measured yet
         self.request_ids: set[int] = set()
 
@@ -239,9 +241,9 @@ class Fleet:
         self._free_replicas[:0] = range(num_replicas - 1, had_replicas - 1, -1)
         self._free_rows[:0] = range(num_rows - 1, had_rows - 1, -1)
         self._arrays = new
-        self._cells = memoryview(new.state.reshape(-1))
-        self._param_cells = memoryview(new.params.reshape(-1))
-        self._packed_cells = memoryview(new.packed.reshape(-1))
+        self._cells: Any = memoryview(new.state.reshape(-1))
+        self._param_cells: Any = memoryview(new.params.reshape(-1))
+        self._packed_cells: Any = memoryview(new.packed.reshape(-1))
         self._indices = np.zeros(num_replicas, np.int64)
         self._cached = np.zeros(num_replicas, np.int64)
         self._rows = np.zeros(entries, np.int64)
@@ -302,6 +304,7 @@ class Fleet:
         """From now on, the step model of a replica is this one."""
         replica = self._replicas[name]
         replica.packed = packed
+        replica.packed_cells = memoryview(packed)  # type: ignore[arg-type]
         self._arrays.packed[replica.index] = packed
         if replica.is_derived:
             self.set_rates(name, 0.0, 0.0)
@@ -352,7 +355,7 @@ class Fleet:
         index = replica.index
         self._param_cells[index * arrays.NUM_PARAMS + arrays.STEPPED_AT] = now_s
         start = index * PACKED_SIZE
-        self._packed_cells[start : start + PACKED_SIZE] = memoryview(replica.packed)
+        self._packed_cells[start : start + PACKED_SIZE] = replica.packed_cells
 
     # requests
 
@@ -364,11 +367,7 @@ class Fleet:
         request_id = candidate.request_id
         if request_id in self._bases:
             raise ValueError(f"request {request_id} is on {self._homes[request_id]} already")
-        if candidate.max_new < 1 or candidate.num_tokens < 1:
-            raise ValueError(
-                f"request {request_id} has {candidate.num_tokens} tokens and may give "
-                f"{candidate.max_new}"
-            )
+        _check(candidate)
         if len(replica.request_ids) == self._arrays.members.shape[1]:
             self._grow(members=2)
         if not self._free_rows:
@@ -534,88 +533,97 @@ class Fleet:
         with_harm: bool = False,
         without: int | None = None,
         stop_at: float = inf,
+        most_full: int = 1 << 30,
     ) -> Floats:
         """What the candidate would get on each of `names` (None: all): float64[n, len(Column)].
 
         The candidate may be in the fleet itself: it is left out where it is. num_scenarios: 1 (of
         median lengths), 4, 8 or 16. with_harm: replay the others' promises too, with and without
         it. without: a request that is taken to be absent. stop_at: once a replica, in the order
-        given, has P_HOLD - HARM of this, the following get one scenario and no harm. KeyError.
+        given, has P_HOLD - HARM of this, the following get one scenario and no harm; so do those
+        after the first most_full. KeyError.
         """
         chosen = self._replicas if names is None else names
         n = len(chosen)
-        indices, cached = self._indices, self._cached
-        if n > len(indices):
-            indices, cached = np.zeros(n, np.int64), np.zeros(n, np.int64)
         replicas, held = self._replicas, candidate.num_cached
-        indices[:n] = [replicas[name].index for name in chosen]
-        if isinstance(held, int):
-            cached[:n] = held
-        else:
-            cached[:n] = [held.get(name, 0) for name in chosen]
-        return self._assess(
+        if n > len(self._indices):
+            self._indices, self._cached = np.zeros(n, np.int64), np.zeros(n, np.int64)
+        indices, cached = self._indices[:n], self._cached[:n]
+        indices[:] = [replicas[name].index for name in chosen]
+        cached[:] = held if isinstance(held, int) else [held.get(name, 0) for name in chosen]
+        self._take_candidate(candidate, now_s)
+        out = np.empty((n, len(Column)))
+        self._bodies.run(
+            self._arrays,
+            estimate.ASSESS,
+            indices,
+            cached,
             now_s,
-            candidate,
-            indices[:n],
-            cached[:n],
-            sigma,
-            num_scenarios,
+            _sigmas(sigma),
+            _checked(num_scenarios),
+            arrays.MEDIAN,
             with_harm,
-            False,
-            self._row(without),
+            self._row(candidate.request_id),
+            -1 if without is None else self._bases[without] // arrays.NUM_FIELDS,
             stop_at,
+            most_full,
+            self._rows,
+            out,
         )
+        return out
 
     def alone(
         self, now_s: float, name: str, candidate: Candidate, *, sigma: Sigmas = 0.0
     ) -> Floats:
         """The candidate on a replica that has nothing else to do, a bound of what can be:
         float64[len(Column)]. KeyError."""
-        indices = np.array([self._replicas[name].index])
-        cached = np.array([candidate.cached_on(name)])
-        return self._assess(
-            now_s, candidate, indices, cached, sigma, NUM_SCENARIOS, False, True, -1, inf
-        )[0]
+        self._take_candidate(candidate, now_s)
+        out = np.empty((1, len(Column)))
+        self._run_one(estimate.ALONE, name, now_s, sigma, out, num_cached=candidate.cached_on(name))
+        row: Floats = out[0]
+        return row
 
-    def _assess(
-        self,
-        now_s: float,
-        candidate: Candidate,
-        indices: NDArray[np.int64],
-        cached: NDArray[np.int64],
-        sigma: Sigmas,
-        num_scenarios: int,
-        with_harm: bool,
-        is_alone: bool,
-        without: int,
-        stop_at: float,
-    ) -> Floats:
-        if candidate.max_new < 1 or candidate.num_tokens < 1:
-            raise ValueError(
-                f"request {candidate.request_id} has {candidate.num_tokens} tokens and may give "
-                f"{candidate.max_new}"
-            )
-        base = self._bases.get(candidate.request_id)
+    def _take_candidate(self, candidate: Candidate, now_s: float) -> None:
+        _check(candidate)
         self._write(0, candidate, self._num_put + 1, 0, now_s)
-        out = np.empty((len(indices), len(Column)))
-        self._bodies.assess(
+
+    def _row(self, request_id: int) -> int:
+        base = self._bases.get(request_id)
+        return -1 if base is None else base // arrays.NUM_FIELDS
+
+    def _run_one(
+        self,
+        kind: int,
+        name: str,
+        now_s: float,
+        sigma: Sigmas,
+        out: Floats,
+        *,
+        num_cached: int = 0,
+        num_scenarios: int = NUM_SCENARIOS,
+        only_scenario: int = arrays.MEDIAN,
+        without: int = -1,
+    ) -> int:
+        index = self._replicas[name].index
+        self._indices[0], self._cached[0] = index, num_cached
+        n: int = self._bodies.run(
             self._arrays,
-            indices,
-            cached,
+            kind,
+            self._indices[:1],
+            self._cached[:1],
             now_s,
             _sigmas(sigma),
             _checked(num_scenarios),
-            with_harm,
-            is_alone,
-            -1 if base is None else base // arrays.NUM_FIELDS,
+            only_scenario,
+            False,
+            -1,
             without,
-            stop_at,
+            inf,
+            1,
+            self._rows,
             out,
         )
-        return out
-
-    def _row(self, request_id: int | None) -> int:
-        return -1 if request_id is None else self._bases[request_id] // arrays.NUM_FIELDS
+        return n
 
     def outlook(
         self,
@@ -628,31 +636,33 @@ class Fleet:
     ) -> tuple[list[int], Floats]:
         """What each request of a replica will get: ids in service order and
         float64[n, len(OutlookColumn)]. KeyError."""
-        replica = self._replicas[name]
-        out = np.empty((len(replica.request_ids), len(OutlookColumn)))
-        n = self._bodies.outlook(
-            self._arrays,
-            replica.index,
+        out = np.empty((self.num_requests(name), len(OutlookColumn)))
+        n = self._run_one(
+            estimate.OUTLOOK,
+            name,
             now_s,
-            _sigmas(sigma),
-            _checked(num_scenarios),
-            self._row(without),
-            self._rows,
+            sigma,
             out,
+            num_scenarios=num_scenarios,
+            without=-1 if without is None else self._bases[without] // arrays.NUM_FIELDS,
         )
         return self._ids(n), out[:n]
 
     def replay(self, now_s: float, name: str, scenario: int = arrays.MEDIAN) -> Replay:
-        """One scenario (0 to NUM_SCENARIOS - 1, or the one of median lengths) in full. KeyError."""
-        replica = self._replicas[name]
-        out = np.empty((len(replica.request_ids), estimate.NUM_REPLAY_COLUMNS))
-        n = self._bodies.replay_one(self._arrays, replica.index, now_s, scenario, self._rows, out)
+        """One scenario (0 to NUM_SCENARIOS - 1, or the one of median lengths) in full. KeyError,
+        ValueError."""
+        if not 0 <= scenario <= arrays.MEDIAN:
+            raise ValueError(f"scenarios are 0 to {arrays.MEDIAN}, not {scenario}")
+        out = np.empty((self.num_requests(name), len(OutlookColumn)))
+        n = self._run_one(
+            estimate.OUTLOOK, name, now_s, 0.0, out, num_scenarios=1, only_scenario=scenario
+        )
         return Replay(
             request_ids=tuple(self._ids(n)),
-            start_s=np.maximum(out[:, 0], 0.0),
-            first_s=out[:, 1],
-            end_s=out[:, 2],
-            num_preempted=out[:, 3],
+            start_s=out[:, OutlookColumn.START],
+            first_s=out[:, OutlookColumn.TTFT],
+            end_s=out[:, OutlookColumn.E2E],
+            num_preempted=out[:, OutlookColumn.PREEMPTED],
         )
 
     def _ids(self, n: int) -> list[int]:
@@ -660,15 +670,23 @@ class Fleet:
 
     def speeds(self, names: Sequence[str] | None = None) -> Floats:
         """How fast replicas are as they are loaded: float64[n, len(SpeedColumn)]. KeyError."""
-        chosen = self._replicas if names is None else names
-        indices = np.array([self._replicas[name].index for name in chosen], np.int64)
-        out = np.empty((len(indices), len(SpeedColumn)))
-        self._bodies.speeds(self._arrays, indices, out)
+        chosen = self.names if names is None else names
+        out = np.empty((len(chosen), len(SpeedColumn)))
+        for i, name in enumerate(chosen):
+            self._run_one(estimate.SPEEDS, name, 0.0, 0.0, out[i : i + 1])
         return out
 
     def estimate_speed(self, name: str) -> float:
         """Seconds per token of one more sequence on a replica, as it is loaded. KeyError."""
         return float(self.speeds((name,))[0, SpeedColumn.TOKEN_S])
+
+
+def _check(candidate: Candidate) -> None:
+    if candidate.max_new < 1 or candidate.num_tokens < 1:
+        raise ValueError(
+            f"request {candidate.request_id} has {candidate.num_tokens} tokens and may give "
+            f"{candidate.max_new}"
+        )
 
 
 def _sigmas(sigma: Sigmas) -> tuple[float, float, float]:

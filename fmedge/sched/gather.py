@@ -43,6 +43,7 @@ from fmedge.sched.arrays import (
     SPREAD,
     STEPPED_AT,
     STRATUM,
+    WANTED,
 )
 from fmedge.sched.lengths import length_quantile
 
@@ -63,7 +64,7 @@ def draw_lengths(a: Any, row: int) -> None:
         left = most
         if least < most and a.state[row, HAS_CDF] != 0.0:
             u = 0.5 if s == MEDIAN else (a.strata[stratum, s] + 0.5) / NUM_SCENARIOS
-            length = int(ceil(length_quantile(a.cdfs[row], u, known) - 1e-6))
+            length = ceil(length_quantile(a.cdfs[row], u, known) - 1e-6)
             left = max(1, least, length - emitted)
             left = left + 1 if left < most else most
         a.draws[row, s] = new + left
@@ -78,7 +79,7 @@ def draw_arrivals(a: Any, replica: int, cdf: Any, max_new: int, is_exact: bool) 
         left = max_new
         if not is_exact:
             u = ((k * 27) % NUM_ARRIVAL_DRAWS + 0.5) / NUM_ARRIVAL_DRAWS
-            length = int(ceil(length_quantile(cdf, u, 0.0) - 1e-6))
+            length = ceil(length_quantile(cdf, u, 0.0) - 1e-6)
             left = min(max(1, length) + 1, max_new)
         a.arrival_draws[replica, k] = left
 
@@ -128,6 +129,7 @@ def gather_one(a: Any, e: int, row: int, cached: int, stepped_at: float, now_s: 
     ints[BASE_PHASE, e] = phase
     ints[BASE_COMPUTED, e] = computed
     ints[BASE_CACHED, e] = max(0, min(cached, tokens - 1))
+    ints[WANTED, e] = 0
     ints[BASE_LATE, e] = 1 if row == 0 or state[row, PUT_AT] > stepped_at else 0
     a.floats[ARRIVE, e] = state[row, ARRIVAL_AT] - now_s
     a.floats[BASE_NEW, e] = new
@@ -151,7 +153,7 @@ def gather(
     n, place = 0, -1
     for j in range(count):
         row = a.members[replica, j]
-        if row == skip or row == without:
+        if row in (skip, without):
             continue
         if has_candidate and place < 0 and a.state[row, ORDER] > a.state[0, ORDER]:
             place = n

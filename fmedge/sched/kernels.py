@@ -69,7 +69,8 @@ _HELPERS: tuple[Callable[..., Any], ...] = (
 for _helper in dict.fromkeys(_HELPERS):
     register_jitable(_helper)
 
-_ARRAYS = types.NamedTuple(
+_types: Any = types
+_ARRAYS = _types.NamedTuple(
     [
         f8[:, ::1],  # params
         f8[:, ::1],  # packed
@@ -86,7 +87,7 @@ _ARRAYS = types.NamedTuple(
     ],
     arrays.Arrays,
 )
-_SIGMAS = types.UniTuple(f8, 3)
+_SIGMAS = _types.UniTuple(f8, 3)
 
 _FOLDER = cache_folder()
 """Of this process."""
@@ -97,25 +98,36 @@ def _compile(signature: Any, body: Callable[..., Any]) -> Callable[..., Any]:
         compiled: Callable[..., Any] = njit(signature)(body)
         return compiled
     # numba chooses a function's folder when it is decorated, by this setting alone
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(_FOLDER)
+    config: Any = numba.config
+    before = config.CACHE_DIR
+    config.CACHE_DIR = str(_FOLDER)
     try:
         compiled = njit(signature, cache=True)(body)
     finally:
-        numba.config.CACHE_DIR = before
+        config.CACHE_DIR = before
     return compiled
 
 
-assess = _compile(
-    void(_ARRAYS, i8[::1], i8[::1], f8, _SIGMAS, i8, boolean, boolean, i8, i8, f8, f8[:, ::1]),
-    estimate.assess,
+run = _compile(
+    i8(
+        _ARRAYS,
+        i8,
+        i8[::1],
+        i8[::1],
+        f8,
+        _SIGMAS,
+        i8,
+        i8,
+        boolean,
+        i8,
+        i8,
+        f8,
+        i8,
+        i8[::1],
+        f8[:, ::1],
+    ),
+    estimate.run,
 )
-outlook = _compile(
-    i8(_ARRAYS, i8, f8, _SIGMAS, i8, i8, i8[::1], f8[:, ::1]),
-    estimate.outlook,
-)
-replay_one = _compile(i8(_ARRAYS, i8, f8, i8, i8[::1], f8[:, ::1]), estimate.replay_one)
-speeds = _compile(void(_ARRAYS, i8[::1], f8[:, ::1]), estimate.speeds)
 draw_arrivals = _compile(void(_ARRAYS, i8, f4[::1], i8, boolean), gather.draw_arrivals)
 add_member = _compile(void(_ARRAYS, i8, i8), gather.add_member)
 drop_member = _compile(void(_ARRAYS, i8, i8), gather.drop_member)

@@ -114,9 +114,9 @@ class NaiveReplica:
             if ahead >= budget:
                 break
             free, num_running = self.free_kv(), len(self.present("prefilling", "decoding"))
-            if free is not None and num_running:
-                if r.tokens + KV_MARGIN_TOKENS * (num_running + 1) > free:
-                    break
+            margin = KV_MARGIN_TOKENS * (num_running + 1)
+            if free is not None and num_running and r.tokens + margin > free:
+                break
             r.phase = "prefilling"
             r.computed = r.cached
             r.start_s = min(r.start_s, self.now_s)

@@ -16,10 +16,7 @@ from fmedge.sched.steptime import Curve, StepModel
 from tests.sched.naive_replay import NaiveReplica, Request
 
 PLAIN = SimpleNamespace(
-    assess=estimate.assess,
-    outlook=estimate.outlook,
-    replay_one=estimate.replay_one,
-    speeds=estimate.speeds,
+    run=estimate.run,
     draw_arrivals=gather.draw_arrivals,
     add_member=gather.add_member,
     drop_member=gather.drop_member,
