@@ -39,6 +39,7 @@ _MIN_JOINT_SAMPLES = 8  # steps of both kinds, without which sharing cannot be t
 _MIN_GAIN = 0.97  # a richer model is chosen if it makes the error less than this times as large
 _ITERATIONS = 15
 _FLAT = 0.005  # residuals smaller than this share of the time are all alike
+_MIN_GAP = 0.1  # between knots, as a share of the greater: noise would shape what lies between
 _RIDGE = 1e-3  # keeps apart what the samples do not tell apart
 
 
@@ -196,8 +197,14 @@ def _least_absolute(rows: Floats) -> Floats:
 
 
 def _knots(values: Floats) -> Floats:
-    """0 and up to NUM_KNOTS - 1 of the values above it, spread evenly over their logarithms."""
-    distinct = np.unique(values[values > 0])
+    """0 and up to NUM_KNOTS - 1 of the values above it: the more frequent of close neighbours, and
+    where there are too many, those spread evenly over their logarithms."""
+    distinct, counts = np.unique(values[values > 0], return_counts=True)
+    kept: list[float] = []
+    for value in distinct[np.argsort(-counts, kind="stable")]:
+        if all(abs(value - other) > _MIN_GAP * value for other in kept):
+            kept.append(value)
+    distinct = np.array(sorted(kept))
     if len(distinct) >= NUM_KNOTS:
         wanted = np.geomspace(distinct[0], distinct[-1], NUM_KNOTS - 1)
         nearest = np.abs(np.log(distinct[None, :] / wanted[:, None])).argmin(axis=1)

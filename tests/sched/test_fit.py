@@ -104,6 +104,14 @@ def test_regions_are_of_unseen_steps() -> None:
     assert worse.p90_error > 2 * report.p90_error
 
 
+def test_odd_values_near_the_designed_ones_are_no_knots() -> None:
+    odd = [(128 + i, 0, 0) for i in (-9, -4, -1, 1, 3, 8)]
+    model = fit(Samples.of(measured(APART, CPU + odd, random.Random(7)))).model
+    near = [knot for knot in model.prefill.knots if 115 < knot < 140]
+    assert near == [128.0]
+    assert set(range(1, 9)) <= set(model.decode.knots)
+
+
 def test_a_report_can_be_stored() -> None:
     report = fit(Samples.of(measured(APART, CPU[:20], random.Random(6))))
     assert msgspec.json.decode(msgspec.json.encode(report), type=FitReport) == report
