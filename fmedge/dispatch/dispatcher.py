@@ -11,9 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-
-from msgspec.structs import replace
+from collections.abc import Iterable, Mapping, Sequence
 
 from fmedge.dispatch.embedding import Embedding, embed_all
 from fmedge.dispatch.entry import ReplicaEntry, step_facts
@@ -26,6 +24,7 @@ from fmedge.dispatch.observe import (
     observed_of,
     set_gauges,
 )
+from fmedge.dispatch.replicas import Profiler, Replicas
 from fmedge.dispatch.status import DispatcherStatus, ModelStatus, ReplicaLoad
 from fmedge.errors import (
     ContextLengthError,
@@ -68,10 +67,6 @@ TOKEN_BYTES = 4
 log = logging.getLogger(__name__)
 
 
-Profiler = Callable[[Replica, EngineInfo], Awaitable[StepProfile | None]]
-"""Finds out what a freshly loaded replica's steps cost; None leaves it without estimates."""
-
-
 class Dispatcher:
     """Create it on the running event loop's thread; it is its replicas' ReplicaListener."""
 
@@ -88,10 +83,8 @@ class Dispatcher:
         self.metrics = Metrics() if metrics is None else metrics
         self.forecast = Forecast(workflows or {})
         self._core = SchedulerCore(settings, policy)
-        self._profiler = profiler
-        self._profiling: set[asyncio.Task[None]] = set()
         self._tick: asyncio.TimerHandle | None = None
-        self._entries: dict[str, ReplicaEntry] = {}
+        self._replicas = Replicas(self.metrics, profiler, self._on_serving)
         self._generations: dict[int, Generation] = {}
         self._embeddings: dict[int, Embedding] = {}
         self._attempts: dict[int, Generation | Embedding] = {}  # by what its replica calls it
@@ -104,7 +97,7 @@ class Dispatcher:
     def add_replica(self, replica: Replica) -> None:
         """Serve with it from when it is ready; starts it."""
         self._core.on_replica_added(replica.name, replica.model)
-        self._entries[replica.name] = ReplicaEntry(replica, self.metrics)
+        self._replicas.add(replica)
         replica.start(self)
 
     async def wait_ready(self, timeout_s: float, *, every_replica: bool = False) -> None:
@@ -121,7 +114,7 @@ class Dispatcher:
             if all(enough(r.status.state == "ready" for r in m.replicas) for m in models):
                 return
             for model in models:
-                if all(self._entries[load.status.name].is_gone for load in model.replicas):
+                if all(self._replicas[load.status.name].is_gone for load in model.replicas):
                     reason = "; ".join(load.status.error for load in model.replicas)
                     raise UnavailableError(
                         f"Model {model.name} could not be loaded: {reason}",
@@ -136,6 +129,22 @@ class Dispatcher:
                     retry_after_s=10.0,
                     code="loading",
                 ) from None
+
+    async def measure(self, name: str, profiler: Profiler) -> StepProfile:
+        """Measure a replica anew: what it runs goes elsewhere, or waits until it is back.
+
+        Raises ModelNotFoundError for an unknown replica, UnavailableError when it is not ready.
+        """
+
+        def take_away() -> None:
+            held = [r for r in self._attempts.values() if r.replica == name]
+            self._replicas[name].replica.cancel(tuple(r.attempt_id for r in held))
+            for request in held:
+                self._end_attempt(request)
+            now_s = time.monotonic()
+            self._carry_out(self._core.on_replica_lost(now_s, name, crashed=False))
+
+        return await self._replicas.measure(name, profiler, take_away)
 
     async def drain(self, deadline_s: float) -> None:
         """Refuse new requests, let those in flight finish for deadline_s seconds, then end the
@@ -160,15 +169,11 @@ class Dispatcher:
         if self._tick is not None:
             self._tick.cancel()
             self._tick = None
-        for task in self._profiling:
-            task.cancel()
-        await asyncio.gather(*self._profiling, return_exceptions=True)
-        replicas = [entry.replica for entry in self._entries.values()]
-        await asyncio.gather(*(replica.close(deadline_s) for replica in replicas))
+        await self._replicas.close(deadline_s)
 
     def clear_cache(self, model: str, cache_key: str | None = None) -> None:
         """Forget retained prefixes on the model's replicas, of one cache key or all."""
-        for entry in self._entries_of(model):
+        for entry in self._replicas.of(model):
             entry.replica.clear_cache(cache_key)
             self._core.on_cache_cleared(entry.replica.name)
 
@@ -242,7 +247,7 @@ class Dispatcher:
 
         Raises as `submit`, and GenerationFailedError when a replica could not.
         """
-        ctx_size = self._ctx_size(model)
+        ctx_size = self._replicas.ctx_size(model)
         for sequence in tokens:
             num_tokens = _count_tokens(sequence)
             if ctx_size and num_tokens > ctx_size:
@@ -256,24 +261,9 @@ class Dispatcher:
     def status(self) -> DispatcherStatus:
         """What is served and how busy it is; cheap."""
         loads: dict[str, list[ReplicaLoad]] = {}
-        for entry in self._entries.values():
-            status = entry.replica.status()
-            if status.state == "ready" and not entry.is_serving:
-                status = replace(status, state="measuring")
-            num_assigned = self._core.num_assigned(status.name)
-            step = entry.last_step
-            # A cancelled sequence ends without a step to say so.
-            num_running = 0 if step is None else min(step.num_running, num_assigned)
-            loads.setdefault(status.model, []).append(
-                ReplicaLoad(
-                    status=status,
-                    num_assigned=num_assigned,
-                    num_running=num_running,
-                    num_waiting=num_assigned - num_running,
-                    kv_tokens_used=0 if step is None else step.kv_tokens_used,
-                    kv_tokens=0 if entry.info is None else entry.info.kv_tokens,
-                )
-            )
+        for entry in self._replicas:
+            load = self._replicas.load(entry, self._core.num_assigned(entry.replica.name))
+            loads.setdefault(entry.replica.model, []).append(load)
         models = tuple(
             ModelStatus(
                 name=name,
@@ -290,41 +280,17 @@ class Dispatcher:
     def render_metrics(self) -> bytes:
         """The metrics in Prometheus' text format, gauges as of now."""
         set_gauges(self.metrics, self.status())
-        for entry in self._entries.values():
+        for entry in self._replicas:
             entry.set_gauges()
         return self.metrics.render()
 
     # --- events of replicas ---
 
     def on_ready(self, replica: Replica, info: EngineInfo) -> None:
-        entry = self._entries[replica.name]
-        entry.info = info
-        if self._profiler is None or entry.profile is not None:
-            self._serve_with(entry)
-            return
-        task = asyncio.create_task(self._profile(entry, info))
-        self._profiling.add(task)
-        task.add_done_callback(self._profiling.discard)
+        self._replicas.loaded(replica.name, info)
 
-    async def _profile(self, entry: ReplicaEntry, info: EngineInfo) -> None:
-        assert self._profiler is not None
-        profile: StepProfile | None = None
-        try:
-            profile = await self._profiler(entry.replica, info)
-        except FmedgeError as error:
-            log.warning("replica %s was not measured: %s", entry.replica.name, error)
-        except Exception:  # estimates are worth much, but not the service
-            log.exception("replica %s serves without estimates", entry.replica.name)
-        if profile is not None:
-            entry.set_profile(profile)
-        if entry.info is info and not entry.is_gone:  # not lost meanwhile
-            self._serve_with(entry)
-
-    def _serve_with(self, entry: ReplicaEntry) -> None:
-        info, name = entry.info, entry.replica.name
-        assert info is not None
-        entry.is_serving = True
-        now_s = time.monotonic()
+    def _on_serving(self, entry: ReplicaEntry, info: EngineInfo) -> None:
+        now_s, name = time.monotonic(), entry.replica.name
         if entry.live is None:
             # As many again as decode at once: a freed slot finds its next request already there.
             effects = self._core.on_replica_ready(now_s, name, 2 * info.slots)
@@ -335,39 +301,8 @@ class Dispatcher:
         self._carry_out(effects)
         self._changed.set()
 
-    async def measure(self, name: str, profiler: Profiler) -> StepProfile:
-        """Measure a replica anew: what it runs goes elsewhere, or waits until it is back.
-
-        Raises ModelNotFoundError for an unknown replica, UnavailableError when it is not ready.
-        """
-        entry = self._entries.get(name)
-        if entry is None:
-            raise ModelNotFoundError(f"No replica named {name} is served.")
-        if not entry.is_serving or entry.info is None:
-            raise UnavailableError(
-                f"Replica {name} is not ready.", retry_after_s=5.0, code="loading"
-            )
-        info = entry.info
-        entry.is_serving = False
-        held = [request for request in self._attempts.values() if request.replica == name]
-        entry.replica.cancel(tuple(request.attempt_id for request in held))
-        for request in held:
-            self._end_attempt(request)
-        self._carry_out(self._core.on_replica_lost(time.monotonic(), name, crashed=False))
-        try:
-            profile = await profiler(entry.replica, info)
-            if profile is None:
-                raise UnavailableError(
-                    f"Replica {name} could not be measured.", retry_after_s=5.0, code="busy"
-                )
-            entry.set_profile(profile)
-            return profile
-        finally:
-            if entry.info is info and not entry.is_gone:
-                self._serve_with(entry)
-
     def on_step(self, replica: Replica, step: Step) -> None:
-        entry, now_s = self._entries[replica.name], time.monotonic()
+        entry, now_s = self._replicas[replica.name], time.monotonic()
         entry.last_step = step
         entry.learn(step)
         attempts, core = self._attempts, self._core
@@ -419,8 +354,7 @@ class Dispatcher:
         self._finished(attempt.request_id)
 
     def on_lost(self, replica: Replica, reason: str, *, crashed: bool) -> None:
-        entry = self._entries[replica.name]
-        entry.last_step, entry.info, entry.is_serving = None, None, False
+        self._replicas.lost(replica.name)
         if crashed:
             self.metrics.worker_restarts.labels(replica.model, replica.name).inc()
         effects = self._core.on_replica_lost(time.monotonic(), replica.name, crashed=crashed)
@@ -431,8 +365,7 @@ class Dispatcher:
         self._changed.set()
 
     def on_gone(self, replica: Replica, reason: str) -> None:
-        entry = self._entries[replica.name]
-        entry.is_gone, entry.is_serving = True, False
+        self._replicas.gone(replica.name)
         self._carry_out(self._core.on_replica_gone(time.monotonic(), replica.name, reason))
         self._changed.set()
 
@@ -442,9 +375,9 @@ class Dispatcher:
         for effect in effects:
             match effect:
                 case Assign():
-                    self._assign(effect, self._entries[effect.replica].replica)
+                    self._assign(effect, self._replicas[effect.replica].replica)
                 case CancelOn() | Withdraw():
-                    self._cancel_on(effect.request_id, self._entries[effect.replica].replica)
+                    self._cancel_on(effect.request_id, self._replicas[effect.replica].replica)
                 case Fail():
                     self._fail(effect.request_id, GenerationFailedError(effect.message), "crashed")
                 case Refuse():
@@ -563,9 +496,8 @@ class Dispatcher:
         """Its consumer found its end in the text: answered, though the replica would go on."""
         if generation.request_id not in self._generations:
             return
-        entry = self._entries.get(generation.replica)
-        if entry is not None:
-            entry.replica.cancel((generation.attempt_id,))
+        if generation.replica:
+            self._replicas[generation.replica].replica.cancel((generation.attempt_id,))
         generation.push(SequenceTokens(generation.request_id, (), "stop"))
         self._complete(generation, "stop")
 
@@ -606,24 +538,16 @@ class Dispatcher:
         self._next_id += 1
         return request_id
 
-    def _entries_of(self, model: str) -> list[ReplicaEntry]:
-        return [entry for entry in self._entries.values() if entry.replica.model == model]
-
     def _max_tokens(self, request: GenerationRequest) -> int:
         """What it may generate within the context; ContextLengthError if not even one token."""
         num_prompt_tokens = _count_tokens(request.prompt)
-        ctx_size = self._ctx_size(request.model)
+        ctx_size = self._replicas.ctx_size(request.model)
         if not ctx_size:
             return request.max_tokens
         if num_prompt_tokens + 1 > ctx_size:
             self.metrics.requests.labels(request.model, "context_length_exceeded").inc()
             raise ContextLengthError(num_prompt_tokens, ctx_size)
         return min(request.max_tokens, ctx_size - num_prompt_tokens)
-
-    def _ctx_size(self, model: str) -> int:
-        """The least of the model's replicas, so that any of them can take over; 0 unknown."""
-        sizes = [entry.info.ctx_size for entry in self._entries_of(model) if entry.info is not None]
-        return min(sizes, default=0)
 
 
 def _count_tokens(tokens: bytes) -> int:
