@@ -24,14 +24,18 @@ from fmedge.replica.ports import EngineLike, NewSampler, SamplerLike, sampler_fa
 from fmedge.replica.protocol import Embed, Failed, SequenceTokens, Step, Submit, WorkerMessage
 from fmedge.replica.sequence import NO_ID, Sequence
 from fmedge.sched.steps import (
+    PassCosts,
     StepLimits,
     StepPlan,
     StepRates,
     choose_victim,
+    count_passes,
+    learn_costs,
     learn_rates,
     plan_step,
     prefill_budget,
     service_order,
+    widest_filled_gap,
 )
 from fmedge.types import FinishReason
 
@@ -71,6 +75,8 @@ class EngineLoop:
         self._num_preempted = 0
         self._samplers: list[SamplerLike] = []  # of the decoding sequences, in their order
         self._fillers: list[int] = []
+        self._num_passes = 0  # of a step in which these decode
+        self._costs = PassCosts()
         self._has_masks = False
         self._is_decode_only = False  # all that is to be done is to decode
         self._period_start_s = 0.0  # end of the last step, or when work appeared
@@ -181,9 +187,7 @@ class EngineLoop:
         period_s, self._period_start_s = now_s - self._period_start_s, now_s
         self.num_steps += 1
         if self.num_steps & 15 == 0:
-            self._rates = learn_rates(
-                self._rates, num_prefill_tokens=0, num_decoding=len(rows), step_s=step_s
-            )
+            self._learn(len(rows) + len(fillers), step_s)
         self._emit(
             Step(
                 sequences=tuple(out),
@@ -199,6 +203,14 @@ class EngineLoop:
         if self._has_masks:
             self._compute_masks()
         return True
+
+    def _learn(self, num_rows: int, step_s: float) -> None:
+        """From a step that only decoded."""
+        self._rates = learn_rates(self._rates, num_prefill_tokens=0, num_decoding=1, step_s=step_s)
+        self._costs = learn_costs(
+            self._costs, num_passes=self._num_passes, num_rows=num_rows, step_s=step_s
+        )
+        self._placement.filled_gap = widest_filled_gap(self._costs, self._placement.filled_gap)
 
     def _fill_with_fillers(self) -> list[int]:
         """Add decoding sequences and throw-away tokens by sequence id; the former's rows."""
@@ -370,7 +382,9 @@ class EngineLoop:
         """What the decode-only step needs of the set of decoding sequences."""
         self._samplers = [s.sampler for s in self._decoding]
         self._has_masks = any(s.matcher is not None for s in self._decoding)
-        self._fillers = self._placement.fillers_for([s.seq_id for s in self._decoding])
+        ids = [s.seq_id for s in self._decoding]
+        self._fillers = self._placement.fillers_for(ids)
+        self._num_passes = count_passes(sorted([*ids, *self._fillers]))
 
     def _accept(self, sequence: Sequence, token: int, now_s: float) -> SequenceTokens:
         """One sampled token, in the front's terms; ends the sequence where it must."""

@@ -44,8 +44,8 @@ class Placement:
         self._owners: list[Sequence | None] = [None] * num_ids
         self._cache = PrefixCache()
         is_offloaded = any(m.weights and m.device != "CPU" for m in info.memory)
-        can_fill = is_offloaded and not info.kv_unified and not info.is_recurrent
-        self._max_gap = MAX_FILLER_GAP if can_fill else 0
+        self._can_fill = not info.kv_unified and not info.is_recurrent
+        self.filled_gap = MAX_FILLER_GAP if is_offloaded else 0  # widest; the loop learns it
         stream_bytes = sum(m.context for m in info.memory) // max(1, info.slots)
         self._copy_bytes = 0 if info.kv_unified else stream_bytes
         self._filler_token = (0).to_bytes(4, "little")
@@ -178,10 +178,14 @@ class Placement:
 
     def fillers_for(self, ids: AnySequence[int]) -> list[int]:
         """Idle streams to run along with these ascending ids (see `choose_fillers`)."""
-        if not self._max_gap or len(ids) < 2 or ids[-1] - ids[0] == len(ids) - 1:
+        if (
+            not (self._can_fill and self.filled_gap)
+            or len(ids) < 2
+            or ids[-1] - ids[0] == len(ids) - 1
+        ):
             return []
         num_held = [self._num_held(i) for i in range(ids[-1] + 1)]
-        return choose_fillers(ids, num_held, self._info.ctx_size, self._max_gap)
+        return choose_fillers(ids, num_held, self._info.ctx_size, self.filled_gap)
 
     def add_filler(self, seq_id: int) -> None:
         self._engine.batch.add(seq_id, self._num_held(seq_id), self._filler_token, False)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from fmedge.errors import NativeError
 from fmedge.replica.loop import EngineLoop
@@ -134,12 +133,12 @@ def test_any_design_runs_to_its_end(
 
 def test_a_samples_time_is_that_of_its_step_and_its_kv_is_real() -> None:
     engine = FakeEngine(slots=4, ctx_size=512, batch_size=256)
-    engine.info = replace(engine.info, memory=())  # on the CPU: no throw-away tokens
     run = Run(engine, POINTS)
     for period_s, num_prefill, num_decoding, num_kv, attention in run.measured.samples:
-        passes_s = period_s - 0.0005 * (num_prefill + num_decoding)
-        assert passes_s / 0.003 == pytest.approx(round(passes_s / 0.003))
-        assert passes_s > 0
+        # A pass costs as much as six tokens; throw-away tokens may run along.
+        num_beside = period_s / 0.0005 - num_prefill - num_decoding
+        assert num_beside == pytest.approx(round(num_beside), abs=1e-6)
+        assert 6 <= round(num_beside) <= 6 * (num_decoding + num_prefill) + 4
         assert (num_kv > 0) == (num_decoding > 0)
         assert (attention > 0) == (num_prefill > 0)
     deep = [s for s in run.of(64, 0) if s[4] >= 64 * (16 + 32)]

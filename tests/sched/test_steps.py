@@ -7,16 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fmedge.sched.steps import (
+    MAX_FILLER_GAP,
     MIN_PREFILL_TOKENS,
+    PassCosts,
     SequenceState,
     StepLimits,
     StepRates,
     choose_fillers,
     choose_victim,
+    chunk_tokens,
+    count_passes,
+    learn_costs,
     learn_rates,
     min_copy_tokens,
     plan_step,
     prefill_budget,
+    widest_filled_gap,
 )
 
 LIMITS = StepLimits(max_tokens=2048)
@@ -158,3 +164,45 @@ def test_narrow_gaps_between_streams_are_filled(
 
 def test_a_stream_that_holds_far_more_stays_out() -> None:
     assert choose_fillers([0, 2], [10, 4000, 10], ctx_size=8192) == []
+
+
+@given(st.integers(1, 3000), st.integers(-50, 2000), st.integers(-5, 2048), st.booleans())
+def test_a_chunk_is_within_budget_but_for_a_first_ones_short_rest(
+    pending: int, budget: int, room: int, is_first: bool
+) -> None:
+    chunk = chunk_tokens(pending, budget, room, is_first)
+    assert 0 <= chunk <= min(pending, max(room, 0))
+    if chunk > max(0, budget):
+        assert is_first
+        assert chunk == pending <= 1.25 * budget
+    if 0 < pending <= min(budget, room):
+        assert chunk == pending
+
+
+def test_passes_are_runs_of_consecutive_ids() -> None:
+    assert [count_passes(ids) for ids in ([3], [0, 1, 2], [0, 2], [0, 1, 4, 6, 7])] == [1, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("pass_s", "row_s", "gap"),
+    [(0.0021, 0.0004, MAX_FILLER_GAP), (0.001, 0.0024, 0), (0.002, 0.0009, 2), (0.1, 0.0, 4)],
+)
+def test_what_a_pass_and_a_row_cost_is_told_from_steps_of_many_kinds(
+    pass_s: float, row_s: float, gap: int
+) -> None:
+    costs = PassCosts()
+    for i in range(60):
+        passes, rows = 1 + i % 3, 1 + i % 3 + i % 5
+        noise = 1 + 0.1 * (-1) ** i
+        step_s = noise * (passes * pass_s + rows * row_s)
+        costs = learn_costs(costs, num_passes=passes, num_rows=rows, step_s=step_s)
+    assert widest_filled_gap(costs, unknown=0) == gap
+
+
+def test_steps_that_are_all_alike_tell_nothing_of_gaps() -> None:
+    costs = PassCosts()
+    assert widest_filled_gap(costs, unknown=3) == 3
+    for _ in range(50):
+        costs = learn_costs(costs, num_passes=1, num_rows=1, step_s=0.002)
+    assert widest_filled_gap(costs, unknown=3) == 3
+    assert learn_costs(costs, num_passes=1, num_rows=1, step_s=0.0) == costs
