@@ -23,6 +23,11 @@ class FairClock:
         self._ends[key] = start + num_tokens / weight
         return start
 
+    @property
+    def num_keys(self) -> int:
+        """Keys that are remembered."""
+        return len(self._ends)
+
     def peek(self, key: str) -> float:
         """The tag that a request of this key would get now."""
         return max(self._virtual, self._ends.get(key, 0.0))
@@ -38,7 +43,10 @@ class FairClock:
             self._ends[key] = end + num_tokens_off / weight
 
     def _forget_past(self) -> None:
-        """A key whose work ends in the past is as good as a new one."""
-        self._ends = {k: end for k, end in self._ends.items() if end > self._virtual}
-        while len(self._ends) >= self._max_keys:
-            del self._ends[min(self._ends, key=self._ends.__getitem__)]
+        """A key whose work ends in the past is as good as a new one. Where all are ahead, those
+        that are least so lose least."""
+        ends = {key: end for key, end in self._ends.items() if end > self._virtual}
+        if len(ends) >= self._max_keys:
+            ahead = sorted(ends, key=ends.__getitem__)
+            ends = {key: ends[key] for key in ahead[len(ahead) // 2 :]}
+        self._ends = ends

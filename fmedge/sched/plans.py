@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from fmedge.sched.events import Arrival
     from fmedge.sched.fleet import ReplicaFacts
 
 ARRIVAL_WEIGHT = 0.1
@@ -62,7 +63,7 @@ class _Arrivals:
         self.max_new = 0.0
         self.cdf: NDArray[np.float32] | None = None
 
-    def add(self, now_s: float, num_prompt: int, candidate: Candidate) -> None:
+    def add(self, now_s: float, arrival: Arrival) -> None:
         if not math.isnan(self.last_s):
             gap_s = max(1e-6, now_s - self.last_s)
             known = self.interval_s < math.inf
@@ -70,10 +71,10 @@ class _Arrivals:
             self.interval_s = self.interval_s if known else gap_s
         weight = ARRIVAL_WEIGHT if self.num_prompt else 1.0
         self.last_s = now_s
-        self.num_prompt += weight * (num_prompt - self.num_prompt)
-        self.max_new += weight * (candidate.max_new - self.max_new)
-        if candidate.cdf is not None:
-            cdf = candidate.cdf
+        self.num_prompt += weight * (arrival.num_prompt_tokens - self.num_prompt)
+        self.max_new += weight * (arrival.max_tokens - self.max_new)
+        if arrival.lengths is not None:
+            cdf = arrival.lengths.cdf
             self.cdf = (
                 cdf if self.cdf is None else self.cdf + cdf.dtype.type(weight) * (cdf - self.cdf)
             )
@@ -296,9 +297,7 @@ class Plans:
         request.num_cached = held.get(replica.name, 0)
         if arrival.cache_prompt:
             self.prefixes.begin(replica.name, request_id, request.blocks)
-        self._arrivals[replica.name].add(
-            now_s, arrival.num_prompt_tokens, self.fleet.candidate(request_id)
-        )
+        self._arrivals[replica.name].add(now_s, arrival)
 
     def left_replica(self, request: Request, replica: ReplicaState, emitted: bytes = b"") -> None:
         """It finished, was withdrawn or cancelled: what it computed stays for others."""

@@ -120,6 +120,11 @@ class PrefixMirror:
         ids = self._replicas.get(replica)
         return 0 if ids is None else len(ids.retained)
 
+    @property
+    def num_blocks(self) -> int:
+        """Distinct blocks that anyone holds."""
+        return len(self._holders)
+
     def _make_room(self, replica: str, ids: _Ids, blocks: Chain) -> None:
         best, num_shared = -1, 0
         for key, held in ids.retained.items():

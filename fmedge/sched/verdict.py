@@ -27,6 +27,9 @@ MIN_GAIN = 0.1
 
 MAX_WITHDRAWAL_LOOKS = 2
 
+MAX_DOUBT = 0.2
+"""By how much scenarios may raise the probability over that at median lengths."""
+
 MAX_LOOKS = 2
 """Replicas that a decision looks at in all scenarios."""
 
@@ -120,8 +123,9 @@ def judge(
     if rows[chosen][Column.HARM] > NOTICEABLE_HARM:
         best += f" and would break others' promises ({rows[chosen][Column.HARM]:.2f})"
     if refuses:
+        least = settings.min_p_admit * target
         could = any(
-            plans.alone(now_s, candidate, replica)[Column.P_HOLD] >= target for replica in replicas
+            plans.alone(now_s, candidate, replica)[Column.P_HOLD] >= least for replica in replicas
         )
         when = "" if could else "; not even an idle replica could keep it"
         message = f"The promise cannot be kept: {best}{when}."
@@ -160,6 +164,9 @@ def _look(
     p_hold = [row[Column.P_HOLD] for row in rows]
     best = max(range(len(rows)), key=lambda i: (p_hold[i], -rows[i][Column.TTFT]))
     least = max(target, p_hold[best] - MAX_GIVEN_UP)
+    if p_hold[best] < target - MAX_DOUBT:
+        (rows[best],) = plans.assess(now_s, candidate, [replicas[best]])
+        return rows, [best]
     promising = [i for i, p in enumerate(p_hold) if p >= least and i != best]
     looked = [*promising[: MAX_LOOKS - 1], best]
     full = plans.assess(now_s, candidate, [replicas[i] for i in looked], stop_at=least)
