@@ -107,60 +107,57 @@ def has_promise(state: Any, row: int) -> bool:
     )
 
 
-def rest_of(a: Any, row: int, scenario: int) -> float:
+def rest_of(state: Any, rests: Any, strata: Any, row: int, scenario: int) -> float:
     """l_r in a scenario, drawn apart from the request's length."""
-    if a.state[row, HAS_REST] == 0.0:
+    if state[row, HAS_REST] == 0.0:
         return 0.0
     if scenario == MEDIAN:
         middle = NUM_SCENARIOS // 2
-        return float(a.rests[row, middle - 1] + a.rests[row, middle]) / 2
-    other = (int(a.state[row, STRATUM]) + 1) % NUM_STRATA
-    return float(a.rests[row, a.strata[other, scenario]])
+        return float(rests[row, middle - 1] + rests[row, middle]) / 2
+    other = (int(state[row, STRATUM]) + 1) % NUM_STRATA
+    return float(rests[row, strata[other, scenario]])
 
 
-def left_of(a: Any, e: int, scenario: int, ctx_size: float) -> int:
+def left_of(ints: Any, floats: Any, draws: Any, e: int, scenario: int, ctx_size: float) -> int:
     """Tokens that an entry is yet to sample in a scenario, as `replay` has it."""
-    left = int(a.draws[a.ints[BASE_ROW, e], scenario] - a.floats[BASE_NEW, e])
-    return max(1, min(left, int(ctx_size - a.ints[BASE_TOKENS, e])))
+    left = int(draws[ints[BASE_ROW, e], scenario] - floats[BASE_NEW, e])
+    return max(1, min(left, int(ctx_size - ints[BASE_TOKENS, e])))
 
 
-def tpot_of(a: Any, e: int, left: int, now_s: float) -> float:
-    """Seconds per token after the first, of an entry that has been replayed."""
-    row = a.ints[BASE_ROW, e]
-    emitted = a.state[row, NUM_EMITTED] + a.state[row, NUM_NEW]
+def tpot_of(state: Any, row: int, first_s: float, end_s: float, left: int, now_s: float) -> float:
+    """Seconds per token after the first, of a request that samples `left` more until end_s."""
+    emitted = state[row, NUM_EMITTED] + state[row, NUM_NEW]
     if emitted == 0:
-        return (a.floats[END, e] - a.floats[FIRST, e]) / (left - 1) if left > 1 else 0.0
-    began_at = a.state[row, FIRST_AT]
+        return (end_s - first_s) / (left - 1) if left > 1 else 0.0
+    began_at = state[row, FIRST_AT]
     if isnan(began_at):
-        return float(a.floats[END, e] / left)
-    return float((a.floats[END, e] + now_s - began_at) / (emitted + left - 1))
+        return end_s / left
+    return float((end_s + now_s - began_at) / (emitted + left - 1))
 
 
 def p_end(
-    a: Any, row: int, now_s: float, e2e_s: float, most: float, scenario: int, sigma: float
+    state: Any,
+    rests: Any,
+    strata: Any,
+    row: int,
+    now_s: float,
+    e2e_s: float,
+    most: float,
+    scenario: int,
+    sigma: float,
 ) -> float:
     """P(it ends in time, with what remains after it), at most `most`. In the median scenario what
     remains is taken as the distribution that it is."""
-    due_s = a.state[row, E2E_DUE] - now_s
+    due_s = state[row, E2E_DUE] - now_s
     if due_s >= NEVER:
         return most
-    if scenario != MEDIAN or a.state[row, HAS_REST] == 0.0:
-        return min(most, p_within(due_s - rest_of(a, row, scenario), e2e_s, sigma))
+    if scenario != MEDIAN or state[row, HAS_REST] == 0.0:
+        rest_s = rest_of(state, rests, strata, row, scenario)
+        return min(most, p_within(due_s - rest_s, e2e_s, sigma))
     p = 0.0
     for k in range(NUM_SCENARIOS):
-        p += min(most, p_within(due_s - a.rests[row, k], e2e_s, sigma))
+        p += min(most, p_within(due_s - rests[row, k], e2e_s, sigma))
     return p / NUM_SCENARIOS
-
-
-def p_holds(
-    a: Any, e: int, s: int, now_s: float, scenario: int, sigmas: tuple[float, float, float]
-) -> float:
-    """P(an entry's promise holds) in the scenario sampled as number s: the least of its three
-    parts, as they go together."""
-    row = a.ints[BASE_ROW, e]
-    p = p_first(a.state, row, now_s, a.samples[S_FIRST, e, s], sigmas[0])
-    p = min(p, p_within(a.state[row, TPOT_LIMIT], a.samples[S_TPOT, e, s], sigmas[1]))
-    return p_end(a, row, now_s, a.samples[S_END, e, s], p, scenario, sigmas[2])
 
 
 def quantile_of(values: Any, n: int, u: float) -> float:
@@ -198,13 +195,13 @@ def behind(params: Any, now_s: float) -> float:
     return float(behind_s) if 0.0 < behind_s < MAX_BEHIND_S else 0.0
 
 
-def needed_scenarios(a: Any, params: Any, n: int, num_scenarios: int) -> int:
+def needed_scenarios(state: Any, ints: Any, params: Any, n: int, num_scenarios: int) -> int:
     """1 where scenarios could not differ, since all lengths are known."""
     if num_scenarios == 1 or params[ARRIVAL_INTERVAL] < NEVER:
         return num_scenarios
     for e in range(n):
-        row = a.ints[BASE_ROW, e]
-        if a.state[row, SPREAD] > 0.0 or a.state[row, HAS_REST] != 0.0:
+        row = ints[BASE_ROW, e]
+        if state[row, SPREAD] > 0.0 or state[row, HAS_REST] != 0.0:
             return num_scenarios
     return 1
 
@@ -226,20 +223,28 @@ def sweep(
     holds."""
     params, packed, arrivals = a.params[replica], a.packed[replica], a.arrival_draws[replica]
     ints, floats, samples = a.ints, a.floats, a.samples
+    state, draws = a.state, a.draws
     ctx_size = params[CTX_SIZE]
     for e in range(n):
         floats[into, e] = 0.0
     for s in range(num_scenarios):
         scenario = only_scenario if num_scenarios == 1 else s
-        replay(params, packed, arrivals, a.draws, ints, floats, n, absent, scenario, behind_s)
+        replay(params, packed, arrivals, draws, ints, floats, n, absent, scenario, behind_s)
         for e in range(n):
             if ints[WANTED, e] == 0 or e == absent:
                 continue
+            row = ints[BASE_ROW, e]
+            first_s, end_s = floats[FIRST, e], floats[END, e]
+            left = left_of(ints, floats, draws, e, scenario, ctx_size)
+            tpot_s = tpot_of(state, row, first_s, end_s, left, now_s)
             samples[S_START, e, s] = max(0.0, floats[START, e])
-            samples[S_FIRST, e, s] = floats[FIRST, e]
-            samples[S_END, e, s] = floats[END, e]
-            samples[S_TPOT, e, s] = tpot_of(a, e, left_of(a, e, scenario, ctx_size), now_s)
-            p = p_holds(a, e, s, now_s, scenario, sigmas)
+            samples[S_FIRST, e, s] = first_s
+            samples[S_TPOT, e, s] = tpot_s
+            samples[S_END, e, s] = end_s
+            # the promise holds as its three parts go together: the least of them
+            p = p_first(state, row, now_s, first_s, sigmas[0])
+            p = min(p, p_within(state[row, TPOT_LIMIT], tpot_s, sigmas[1]))
+            p = p_end(state, a.rests, a.strata, row, now_s, end_s, p, scenario, sigmas[2])
             floats[into, e] += p / num_scenarios
 
 
@@ -260,7 +265,7 @@ def assess_one(
     n, place = gather(a, replica, now_s, True, is_alone, cached, skip, without)
     params, ints, floats = a.params[replica], a.ints, a.floats
     behind_s = 0.0 if is_alone else behind(params, now_s)
-    k = needed_scenarios(a, params, n, num_scenarios)
+    k = needed_scenarios(a.state, a.ints, params, n, num_scenarios)
     num_harmed = 0
     if with_harm:
         for e in range(n):
@@ -291,14 +296,14 @@ def assess_one(
         scenario = MEDIAN if k == 1 else s
         p_ttft += p_first(a.state, 0, now_s, firsts[s], sigmas[0])
         p_tpot += p_within(a.state[0, TPOT_LIMIT], tpots[s], sigmas[1])
-        p_e2e += p_end(a, 0, now_s, ends[s], 1.0, scenario, sigmas[2])
+        p_e2e += p_end(a.state, a.rests, a.strata, 0, now_s, ends[s], 1.0, scenario, sigmas[2])
     for which in range(NUM_SAMPLES):
         sort_values(a.samples[which, place], k)
     out[Q] = quantile_of(starts, k, 0.5)
     out[TTFT] = quantile_of(firsts, k, 0.5)
     out[E2E] = quantile_of(ends, k, 0.5)
     out[X] = out[E2E] - out[Q]
-    out[REST] = rest_of(a, 0, MEDIAN)
+    out[REST] = rest_of(a.state, a.rests, a.strata, 0, MEDIAN)
     out[TTFT_P90] = widened_p90(out[TTFT], quantile_of(firsts, k, 0.9), sigmas[0])
     out[TPOT] = quantile_of(tpots, k, 0.5)
     out[E2E_P90] = widened_p90(out[E2E], quantile_of(ends, k, 0.9), sigmas[2])
@@ -329,7 +334,7 @@ def assess(
     """The candidate on each of `replicas` (int64[n]) with cached[i] (int64[n]) of its tokens held
     there: out float64[n, P_E2E + 1]. Once a replica reaches stop_at, or most_full have had them,
     the others get one scenario and no harm."""
-    draw_lengths(a, 0)
+    draw_lengths(a.state, a.cdfs, a.draws, a.strata, 0)
     is_enough = False
     for i in range(len(replicas)):
         is_enough = is_enough or i >= most_full
@@ -364,7 +369,7 @@ def outlook(
     n, _ = gather(a, replica, now_s, False, False, 0, -1, without)
     params, state, samples = a.params[replica], a.state, a.samples
     behind_s = behind(params, now_s)
-    k = needed_scenarios(a, params, n, num_scenarios)
+    k = needed_scenarios(a.state, a.ints, params, n, num_scenarios)
     for e in range(n):
         a.ints[WANTED, e] = 1
     sweep(a, replica, now_s, n, -1, behind_s, sigmas, k, only_scenario, P_WITH)
@@ -377,8 +382,10 @@ def outlook(
         tpot_s = quantile_of(samples[S_TPOT, e], k, 0.5)
         e2e_s = quantile_of(samples[S_END, e], k, 0.5)
         ttft_p90 = quantile_of(samples[S_FIRST, e], k, 0.9)
-        left = left_of(a, e, MEDIAN, params[CTX_SIZE])
-        slack_s = state[row, E2E_DUE] - now_s - rest_of(a, row, MEDIAN) - e2e_s
+        left = left_of(a.ints, a.floats, a.draws, e, MEDIAN, params[CTX_SIZE])
+        slack_s = (
+            state[row, E2E_DUE] - now_s - rest_of(state, a.rests, a.strata, row, MEDIAN) - e2e_s
+        )
         if state[row, TPOT_LIMIT] < NEVER:
             slack_s = min(slack_s, (state[row, TPOT_LIMIT] - tpot_s) * left)
         if state[row, NUM_EMITTED] + state[row, NUM_NEW] > 0:

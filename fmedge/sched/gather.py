@@ -48,29 +48,29 @@ from fmedge.sched.arrays import (
 from fmedge.sched.lengths import length_quantile
 
 
-def draw_lengths(a: Any, row: int) -> None:
+def draw_lengths(state: Any, cdfs: Any, draws: Any, strata: Any, row: int) -> None:
     """Draw a request's lengths anew.
 
     A request that ends before its limit samples one token more: the one that says so.
     """
-    new = int(a.state[row, NUM_NEW])
-    emitted = int(a.state[row, NUM_EMITTED]) + new
-    most = max(1, int(a.state[row, MAX_NEW]) - new)
-    least = min(most, int(a.state[row, MIN_NEW]) - new)
+    new = int(state[row, NUM_NEW])
+    emitted = int(state[row, NUM_EMITTED]) + new
+    most = max(1, int(state[row, MAX_NEW]) - new)
+    least = min(most, int(state[row, MIN_NEW]) - new)
     known = float(emitted) if least <= 0 else 0.0
-    stratum = int(a.state[row, STRATUM])
+    stratum = int(state[row, STRATUM])
     shortest, longest = 1 << 30, 0
     for s in range(NUM_SCENARIOS + 1):
         left = most
-        if least < most and a.state[row, HAS_CDF] != 0.0:
-            u = 0.5 if s == MEDIAN else (a.strata[stratum, s] + 0.5) / NUM_SCENARIOS
-            length = ceil(length_quantile(a.cdfs[row], u, known) - 1e-6)
+        if least < most and state[row, HAS_CDF] != 0.0:
+            u = 0.5 if s == MEDIAN else (strata[stratum, s] + 0.5) / NUM_SCENARIOS
+            length = ceil(length_quantile(cdfs[row], u, known) - 1e-6)
             left = max(1, least, length - emitted)
             left = left + 1 if left < most else most
-        a.draws[row, s] = new + left
+        draws[row, s] = new + left
         shortest, longest = min(shortest, left), max(longest, left)
-    a.state[row, DRAWN_UNTIL] = new + shortest
-    a.state[row, SPREAD] = longest - shortest
+    state[row, DRAWN_UNTIL] = new + shortest
+    state[row, SPREAD] = longest - shortest
 
 
 def draw_arrivals(a: Any, replica: int, cdf: Any, max_new: int, is_exact: bool) -> None:
@@ -113,9 +113,17 @@ def drop_member(a: Any, replica: int, row: int) -> None:
     a.params[replica, NUM_HERE] = count - 1
 
 
-def gather_one(a: Any, e: int, row: int, cached: int, stepped_at: float, now_s: float) -> None:
+def gather_one(
+    state: Any,
+    ints: Any,
+    floats: Any,
+    e: int,
+    row: int,
+    cached: int,
+    stepped_at: float,
+    now_s: float,
+) -> None:
     """Make one request entry e."""
-    state, ints = a.state, a.ints
     new = int(state[row, NUM_NEW])
     tokens = int(state[row, NUM_TOKENS]) + new
     phase = int(state[row, PHASE_NOW])
@@ -131,8 +139,8 @@ def gather_one(a: Any, e: int, row: int, cached: int, stepped_at: float, now_s: 
     ints[BASE_CACHED, e] = max(0, min(cached, tokens - 1))
     ints[WANTED, e] = 0
     ints[BASE_LATE, e] = 1 if row == 0 or state[row, PUT_AT] > stepped_at else 0
-    a.floats[ARRIVE, e] = state[row, ARRIVAL_AT] - now_s
-    a.floats[BASE_NEW, e] = new
+    floats[ARRIVE, e] = state[row, ARRIVAL_AT] - now_s
+    floats[BASE_NEW, e] = new
 
 
 def gather(
@@ -148,23 +156,24 @@ def gather(
     """A replica's requests, and the candidate (row 0) in its place among them, as entries: how
     many, and the candidate's number (-1: none). Rows `skip` and `without` are left out, and all
     that is there where it is_alone."""
+    state, ints, floats, members = a.state, a.ints, a.floats, a.members
     stepped_at = a.params[replica, STEPPED_AT]
     count = 0 if is_alone else int(a.params[replica, NUM_HERE])
     n, place = 0, -1
     for j in range(count):
-        row = a.members[replica, j]
+        row = members[replica, j]
         if row in (skip, without):
             continue
-        if has_candidate and place < 0 and a.state[row, ORDER] > a.state[0, ORDER]:
+        if has_candidate and place < 0 and state[row, ORDER] > state[0, ORDER]:
             place = n
-            gather_one(a, n, 0, cached, stepped_at, now_s)
+            gather_one(state, ints, floats, n, 0, cached, stepped_at, now_s)
             n += 1
-        if a.state[row, NUM_NEW] >= a.state[row, DRAWN_UNTIL]:
-            draw_lengths(a, row)
-        gather_one(a, n, row, int(a.state[row, NUM_CACHED]), stepped_at, now_s)
+        if state[row, NUM_NEW] >= state[row, DRAWN_UNTIL]:
+            draw_lengths(state, a.cdfs, a.draws, a.strata, row)
+        gather_one(state, ints, floats, n, row, int(state[row, NUM_CACHED]), stepped_at, now_s)
         n += 1
     if has_candidate and place < 0:
         place = n
-        gather_one(a, n, 0, cached, stepped_at, now_s)
+        gather_one(state, ints, floats, n, 0, cached, stepped_at, now_s)
         n += 1
     return n, place

@@ -67,7 +67,7 @@ _HELPERS: tuple[Callable[..., Any], ...] = (
 )
 
 for _helper in dict.fromkeys(_HELPERS):
-    register_jitable(_helper)
+    register_jitable(error_model="numpy")(_helper)
 
 _types: Any = types
 _ARRAYS = _types.NamedTuple(
@@ -95,14 +95,14 @@ _FOLDER = cache_folder()
 
 def _compile(signature: Any, body: Callable[..., Any]) -> Callable[..., Any]:
     if _FOLDER is None:
-        compiled: Callable[..., Any] = njit(signature)(body)
+        compiled: Callable[..., Any] = njit(signature, error_model="numpy")(body)
         return compiled
     # numba chooses a function's folder when it is decorated, by this setting alone
     config: Any = numba.config
     before = config.CACHE_DIR
     config.CACHE_DIR = str(_FOLDER)
     try:
-        compiled = njit(signature, cache=True)(body)
+        compiled = njit(signature, cache=True, error_model="numpy")(body)
     finally:
         config.CACHE_DIR = before
     return compiled
