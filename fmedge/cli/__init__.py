@@ -31,6 +31,7 @@ VERBS = {
     "ps": ("ps", "show what a running server serves"),
     "why": ("why", "show the numbers behind the decision on a request"),
     "workflows": ("workflows", "show how workflows keep their promise, and what would help"),
+    "profile": ("profile", "measure how long a model's engine steps take here"),
     "bench": ("bench", "put load on an OpenAI-compatible server and measure it"),
     "config": ("config", "check a configuration"),
     "version": ("version", "show versions"),

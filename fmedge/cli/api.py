@@ -82,6 +82,24 @@ class Api:
             raise ApiError(f"{self.url} is no fmedge server (HTTP {status} for {place})")
         return body[field]
 
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """The decoded answer to a POST; ApiError, in the server's words, for any but a 200."""
+        connection, response = self._request("POST", path, body)
+        try:
+            data = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise ApiError(f"{self.url}: the answer broke off: {error}") from error
+        finally:
+            connection.close()
+        if response.status == 401:
+            raise ApiError(f"{self.url} asks for an API key: set FMEDGE_API_KEY", status=401)
+        if response.status != 200:
+            raise _error_of(response.status, data, self.url)
+        try:
+            return json.loads(data)
+        except ValueError as error:
+            raise ApiError(f"{self.url}: the answer is not JSON: {error}") from error
+
     def stream(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """POST; the decoded events of the answer, until [DONE]. Closing the iterator cancels."""
         connection, response = self._request("POST", path, body)
