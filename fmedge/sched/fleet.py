@@ -166,15 +166,18 @@ def replica_estimate(name: str, row: Sequence[float]) -> ReplicaEstimate:
 
 def _strata() -> NDArray[np.uint8]:
     """Which stratum of its distribution a request draws from in each scenario: permutations,
-    unlike for different requests, of which each quarter (4 scenarios) has one of each quarter of
-    the distribution, so that 4 and 8 scenarios are stratified too."""
+    unlike for different requests, of which each 4 scenarios have one of each quarter of the
+    distribution and each 8 one of each eighth, so that 4 and 8 scenarios are stratified too."""
     random = Random(20260)  # noqa: S311 - the same tables in every process
     out = np.zeros((arrays.NUM_STRATA, NUM_SCENARIOS), np.uint8)
     for row in out:
-        inside = [random.sample(range(4), 4) for _ in range(4)]
-        for quarter in range(4):
-            for k, part in enumerate(random.sample(range(4), 4)):
-                row[4 * quarter + k] = 4 * part + inside[part][quarter]
+        inside = []
+        for _ in range(4):
+            halves = zip(random.sample((0, 1), 2), random.sample((2, 3), 2), strict=True)
+            inside.append([k for pair in halves for k in random.sample(pair, 2)])
+        for block in range(4):
+            for k, quarter in enumerate(random.sample(range(4), 4)):
+                row[4 * block + k] = 4 * quarter + inside[quarter][block]
     return out
 
 

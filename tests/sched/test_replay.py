@@ -176,7 +176,17 @@ def compare(seed: int, mode: str, *, has_future: bool, bodies: object = None) ->
 
 
 @pytest.mark.parametrize("mode", ["streams", "unified", "foreign"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32), has_future=st.booleans())
 def test_every_time_is_that_of_a_replay_by_steps(mode: str, seed: int, has_future: bool) -> None:
     compare(seed, mode, has_future=has_future)
+
+
+@pytest.mark.parametrize("mode", ["streams", "unified", "foreign"])
+def test_plain_bodies_replay_alike(mode: str) -> None:
+    compare(7, mode, has_future=True, bodies=PLAIN)
+
+
+def test_preemption_is_among_what_is_compared() -> None:
+    for mode in ("unified", "foreign"):
+        assert sum(compare(seed, mode, has_future=False) for seed in range(25)) > 0
