@@ -223,7 +223,7 @@ class SchedulerCore:
         if request is None or request.replica is None:
             return []
         request.num_emitted += num_tokens
-        self._router.on_tokens(request, num_tokens)
+        self._router.on_tokens(request_id, num_tokens)
         if self.watched and request_id in self.watched:
             return self._progress(now_s, request, num_tokens)
         return []
@@ -237,7 +237,7 @@ class SchedulerCore:
         request.first_token_s = now_s
         if num_cached >= 0:
             request.num_cached = num_cached
-        self._router.on_first_token(now_s, request)
+        self._router.on_first_token(now_s, request_id)
         self._records.event(now_s, request, "first_token")
 
     def on_progress(self, request_id: int, num_tokens: int) -> list[Effect]:

@@ -40,6 +40,8 @@ class Request:
         "first_token_s",
         "home",
         "is_aged",
+        "is_best_effort",
+        "is_embedding",
         "judged_at_s",
         "judged_harm",
         "num_cached",
@@ -64,7 +66,13 @@ class Request:
         self.arrival = arrival
         self.sequence = sequence
         self.arrived_s = now_s
-        self.promise: Promise = arrival.promise  # BEST_EFFORT once demoted
+        promise = arrival.promise
+        self.promise: Promise = promise  # BEST_EFFORT once demoted
+        self.is_best_effort = (
+            promise.ttft_s == promise.tpot_s == promise.e2e_s == math.inf
+            and arrival.e2e_due_s is None
+        )
+        self.is_embedding = arrival.max_tokens == 0
         self.order_key = -float(arrival.priority)
         self.tag = -1.0  # of fair queueing; best effort alone has one
         self.is_aged = False
@@ -94,17 +102,10 @@ class Request:
         self.crashes_total = 0
         self.num_new_tokens = 0  # since the last crash
 
-    @property
-    def is_best_effort(self) -> bool:
-        promise = self.promise
-        return (
-            promise.ttft_s == promise.tpot_s == promise.e2e_s == math.inf
-            and (self.arrival.e2e_due_s is None or promise is BEST_EFFORT)
-        )  # fmt: skip
-
-    @property
-    def is_embedding(self) -> bool:
-        return self.arrival.max_tokens == 0
+    def give_up_promise(self) -> None:
+        """Best effort from now on."""
+        self.promise = BEST_EFFORT
+        self.is_best_effort = True
 
     @property
     def has_started(self) -> bool:
@@ -124,7 +125,7 @@ class Request:
     @property
     def e2e_due_s(self) -> float:
         """Absolute; inf without such a promise."""
-        if self.promise is BEST_EFFORT:
+        if self.is_best_effort:
             return math.inf
         due_s = self.arrived_s + self.promise.e2e_s
         return due_s if self.arrival.e2e_due_s is None else min(due_s, self.arrival.e2e_due_s)

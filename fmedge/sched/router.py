@@ -23,7 +23,6 @@ from fmedge.sched.events import Assign, CoreSettings, Effect, StepFacts, Withdra
 from fmedge.sched.fair import FairClock
 from fmedge.sched.records import Records
 from fmedge.sched.requests import ModelState, ReplicaState, Request, engine_priority
-from fmedge.types import BEST_EFFORT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -278,7 +277,7 @@ class Router:
         plans = self._plans if replica.is_estimated else None
         for request_id, num_computed in facts.prefilled:
             request = requests.get(request_id)
-            if request is None:
+            if request is None or request.is_embedding:
                 continue
             if not request.has_started:
                 request.started_s = now_s
@@ -291,15 +290,15 @@ class Router:
                 plans.fleet.set_rates(replica.name, facts.prefill_s_per_token, facts.decode_s)
             plans.fleet.on_step(replica.name, now_s)
 
-    def on_tokens(self, request: Request, num_tokens: int) -> None:
-        replica = request.replica
-        if self._plans is not None and replica is not None and replica.is_estimated:
-            self._plans.fleet.on_tokens(request.arrival.request_id, num_tokens)
+    def on_tokens(self, request_id: int, num_tokens: int) -> None:
+        plans = self._plans
+        if plans is not None and request_id in plans.fleet:
+            plans.fleet.on_tokens(request_id, num_tokens)
 
-    def on_first_token(self, now_s: float, request: Request) -> None:
-        replica = request.replica
-        if self._plans is not None and replica is not None and replica.is_estimated:
-            self._plans.fleet.on_first_token(request.arrival.request_id, now_s)
+    def on_first_token(self, now_s: float, request_id: int) -> None:
+        plans = self._plans
+        if plans is not None and request_id in plans.fleet:
+            plans.fleet.on_first_token(request_id, now_s)
 
     def on_finish(self, now_s: float, request: Request, emitted: bytes) -> None:
         """It is complete; it is still where it was."""
@@ -415,7 +414,7 @@ class Router:
         return best
 
     def _demote(self, now_s: float, request: Request, why: str) -> None:
-        request.promise = BEST_EFFORT
+        request.give_up_promise()
         self._take_turn(request)
         self.records.event(now_s, request, "demoted", why)
 
