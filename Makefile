@@ -10,7 +10,7 @@ C_FILES := $(wildcard fmedge/_native/fm_*.c fmedge/_native/fm_*.cpp fmedge/_nati
 # llama.cpp's RPC backend lets one model's layers lie on several machines.
 export CMAKE_ARGS ?= -DGGML_RPC=ON
 
-.PHONY: install demo test check check-native bench format clean
+.PHONY: install demo test check check-native bench bench-sla format clean
 
 install: $(STAMP)
 
@@ -39,6 +39,9 @@ check-native: install
 
 bench: install
 	$(PY) -m bench
+
+bench-sla: install
+	$(PY) -m bench estimates foreign decisions attainment chains
 
 format: install
 	$(VENV)/bin/ruff check --fix .

@@ -37,6 +37,36 @@ async def _gemm(bench: Bench) -> list[Outcome | Skipped]:
     return await gemm.run(bench)
 
 
+async def _estimates(bench: Bench) -> list[Outcome | Skipped]:
+    from bench.sla import estimates  # the scheduler with its compiled kernels
+
+    return await estimates.run(bench)
+
+
+async def _attainment(bench: Bench) -> list[Outcome | Skipped]:
+    from bench.sla import attainment  # as above
+
+    return await attainment.run(bench)
+
+
+async def _chains(bench: Bench) -> list[Outcome | Skipped]:
+    from bench.sla import chains  # as above
+
+    return await chains.run(bench)
+
+
+async def _foreign(bench: Bench) -> list[Outcome | Skipped]:
+    from bench.foreign import row  # loads the estimator
+
+    return await row.run(bench)
+
+
+async def _decisions(bench: Bench) -> list[Outcome | Skipped]:
+    from bench import decisions  # the estimator, as above
+
+    return await decisions.run(bench)
+
+
 ROWS: dict[str, Row] = {
     "distinct": throughput.distinct,
     "shared": throughput.shared,
@@ -44,7 +74,12 @@ ROWS: dict[str, Row] = {
     "single": single.run,
     "sampler": _sampler,
     "gemm": _gemm,
+    "estimates": _estimates,
+    "foreign": _foreign,
+    "attainment": _attainment,
+    "chains": _chains,
     "front": front.run,
+    "decisions": _decisions,
     "startup": startup.run,
     "health": health.run,
     "soak": soak.run,

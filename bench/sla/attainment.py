@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from bench.context import Bench, Outcome, Skipped
 from bench.sla import traces
 from bench.sla.estimates import LONGEST, NUM_CAPACITY, SCALE, known
-from bench.sla.pair import MODEL, Observed, Sent, capacity, open_loop, pair, prompt, serve
+from bench.sla.pair import MODEL, Observed, Pair, Sent, capacity, open_loop, prompt, serve
 from fmedge.dispatch import Dispatcher
+from fmedge.sched.core import Policy
 from fmedge.types import GenerationRequest, Promise, SamplingParams
 
 LOAD = 0.9
-PEERS = ("round_robin", "least_outstanding", "power_of_two")
-POLICIES = ("fmedge", *PEERS)
+PEERS: tuple[Policy, ...] = ("round_robin", "least_outstanding", "power_of_two")
+POLICIES: tuple[Policy, ...] = ("fmedge", *PEERS)
 NUM_REQUESTS = 240
 NUM_WARM_UP = 40
 INTERACTIVE_SHARE, BATCH_SHARE = 0.5, 0.2  # the rest is best effort
@@ -25,10 +26,11 @@ BEST_EFFORT_KEYS = 3
 async def run(bench: Bench) -> list[Outcome | Skipped]:
     rounds: dict[str, list[dict[str, float]]] = {policy: [] for policy in POLICIES}
     classes: dict[str, Promise] = {}
+    pair = Pair(bench)
     per_s = 0.0
     for number in range(min(bench.rounds, 5 if bench.is_full else 2)):
         for policy in POLICIES:
-            async with pair(bench, lambda policy=policy: Dispatcher(policy=policy)) as dispatcher:
+            async with pair.serving(policy) as dispatcher:
                 if not classes:
                     sample = traces.load(NUM_CAPACITY, scale=SCALE, longest=LONGEST)
                     requests = [known(item, n) for n, item in enumerate(sample.items)]

@@ -10,7 +10,7 @@ import time
 from bench.context import Bench, Outcome, Skipped
 from bench.sla import traces
 from bench.sla.estimates import LONGEST, NUM_CAPACITY, SCALE, known
-from bench.sla.pair import MODEL, capacity, pair, prompt, serve
+from bench.sla.pair import MODEL, Pair, capacity, prompt, serve
 from fmedge.dispatch import Dispatcher
 from fmedge.errors import UnavailableError
 from fmedge.types import (
@@ -32,13 +32,12 @@ SLACK = 2.6  # the promise, in units of an unloaded chain
 
 async def run(bench: Bench) -> list[Outcome | Skipped]:
     misses: dict[str, list[float]] = {"whole": [], "split": []}
+    pair = Pair(bench)
     e2e_s = per_s = 0.0
     for number in range(min(bench.rounds, 5 if bench.is_full else 2)):
         for mode in misses:
             settings = WorkflowSettings(name=WORKFLOW, e2e_s=e2e_s or 1.0, target=0.9, idle_s=1.0)
-            async with pair(
-                bench, lambda settings=settings: Dispatcher(workflows={WORKFLOW: settings})
-            ) as dispatcher:
+            async with pair.serving(workflows={WORKFLOW: settings}) as dispatcher:
                 if not e2e_s:
                     sample = traces.load(NUM_CAPACITY, scale=SCALE, longest=LONGEST)
                     requests = [known(item, n) for n, item in enumerate(sample.items)]
@@ -47,7 +46,7 @@ async def run(bench: Bench) -> list[Outcome | Skipped]:
                     per_s = await capacity(dispatcher, _stage_requests(300))
                     bench.say(f"  promise {e2e_s * 1e3:.0f} ms; {per_s:.2f} calls/s at capacity")
                     settings = WorkflowSettings(name=WORKFLOW, e2e_s=e2e_s, target=0.9, idle_s=1.0)
-                    dispatcher.set_workflows({WORKFLOW: settings})
+                    dispatcher.forecast.set_workflows({WORKFLOW: settings})
                 times = await _load(dispatcher, mode, number, LOAD * per_s, e2e_s)
             missed = sum(t > e2e_s for t in times) / len(times)
             misses[mode].append(missed)

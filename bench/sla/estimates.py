@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.context import Bench, Outcome, Skipped
 from bench.sla import traces
-from bench.sla.pair import MODEL, Observed, Sent, capacity, open_loop, pair, prompt
+from bench.sla.pair import MODEL, Observed, Pair, Sent, capacity, open_loop, prompt
 from bench.sla.traces import Trace
 from fmedge.dispatch import Dispatcher
 from fmedge.types import GenerationRequest, SamplingParams
@@ -27,7 +27,7 @@ COVERAGE, COVERAGE_TOLERANCE = 90.0, 3.0
 async def run(bench: Bench) -> list[Outcome | Skipped]:
     found: list[Outcome | Skipped] = []
     factor = 3 if bench.is_full else 1
-    async with pair(bench, Dispatcher) as dispatcher:
+    async with Pair(bench).serving() as dispatcher:
         trace = traces.load(NUM_CAPACITY, scale=SCALE, longest=LONGEST)
         bench.say(f"  arrivals and lengths: {trace.source}")
         per_s = await capacity(dispatcher, [known(item, n) for n, item in enumerate(trace.items)])

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
@@ -17,15 +17,20 @@ from bench.context import Bench
 from bench.servers import ServerError
 from fmedge.dispatch import Dispatcher
 from fmedge.errors import UnavailableError
+from fmedge.replica.interface import Replica
 from fmedge.replica.local import LocalReplica
+from fmedge.sched.core import Policy
 from fmedge.sched.decision import Decision
-from fmedge.types import EngineSettings, GenerationRequest
+from fmedge.sched.profile import StepProfile
+from fmedge.server.profiles import Profiler, ProfileStore
+from fmedge.types import EngineInfo, EngineSettings, GenerationRequest, WorkflowSettings
 from tests import synthetic
 
 MODEL = "pair"
 SLOTS = 8
 CTX_SIZE = 1024
 READY_TIMEOUT_S = 120.0
+MEASURE_S = 10.0
 DRAIN_TIMEOUT_S = 240.0
 FIRST_TOKEN, LAST_TOKEN = 300, 30_000
 
@@ -78,27 +83,46 @@ def prompt(num_tokens: int, seed: int) -> bytes:
     return b"".join(token.to_bytes(4, "little") for token in tokens)
 
 
-@contextlib.asynccontextmanager
-async def pair(bench: Bench, make: Callable[[], Dispatcher]) -> AsyncIterator[Dispatcher]:
-    """The dispatcher with both replicas ready, each worker on a core of its own."""
-    fast = str(synthetic.cached("bench40m"))
-    slow = str(synthetic.cached("bench40m", quant="f16"))
-    dispatcher = make()
-    try:
-        for name, path in (("fast", fast), ("slow", slow)):
-            settings = EngineSettings(
-                model_path=path, ctx_size=CTX_SIZE, slots=SLOTS, threads=1, batch_size=512
+class Pair:
+    """The two replicas, to be started as often as needed; they are measured once."""
+
+    def __init__(self, bench: Bench) -> None:
+        files = {
+            "fast": synthetic.cached("bench40m"),
+            "slow": synthetic.cached("bench40m", quant="f16"),
+        }
+        self._engines = {
+            name: EngineSettings(
+                model_path=str(path), ctx_size=CTX_SIZE, slots=SLOTS, threads=1, batch_size=512
             )
-            dispatcher.add_replica(LocalReplica(name, MODEL, settings))
-        await dispatcher.wait_ready(READY_TIMEOUT_S, every_replica=True)
-        if len(bench.cores) >= 2:
-            loads = dispatcher.status().models[0].replicas
-            for core, load in zip(bench.cores, loads, strict=False):
-                for thread in psutil.Process(load.status.pid).threads():
-                    psutil.Process(thread.id).cpu_affinity([core])
-        yield dispatcher
-    finally:
-        await dispatcher.close()
+            for name, path in files.items()
+        }
+        self._cores = dict(zip(self._engines, bench.cores, strict=False))
+        self._profiler = Profiler(ProfileStore(None))
+
+    @contextlib.asynccontextmanager
+    async def serving(
+        self,
+        policy: Policy = "fmedge",
+        workflows: Mapping[str, WorkflowSettings] | None = None,
+    ) -> AsyncIterator[Dispatcher]:
+        """The dispatcher with both replicas ready, each worker on a core of its own."""
+        dispatcher = Dispatcher(policy=policy, profiler=self._profile, workflows=workflows)
+        try:
+            for name, engine in self._engines.items():
+                dispatcher.add_replica(LocalReplica(name, MODEL, engine))
+            await dispatcher.wait_ready(READY_TIMEOUT_S, every_replica=True)
+            yield dispatcher
+        finally:
+            await dispatcher.close()
+
+    async def _profile(self, replica: Replica, _: EngineInfo) -> StepProfile:
+        core = self._cores.get(replica.name)
+        if core is not None:
+            for thread in psutil.Process(replica.status().pid).threads():
+                psutil.Process(thread.id).cpu_affinity([core])
+        engine = self._engines[replica.name]
+        return await self._profiler.obtain(replica, engine, budget_s=MEASURE_S)
 
 
 async def open_loop(dispatcher: Dispatcher, sent: Sequence[Sent]) -> list[Observed]:
