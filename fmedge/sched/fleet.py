@@ -36,7 +36,9 @@ class ReplicaFacts(Struct, frozen=True, kw_only=True):
     limits.max_tokens is the engine's batch size. kv_unified: one pool of kv_tokens cells. For other
     engines only: step_tokens is a step's budget, shared with decoding, 0 for fmedge's own rule;
     block_tokens: KV is given out in blocks of as many; reserve_prompt: a request starts only where
-    there are blocks for all it has, not just for its first chunk.
+    there are blocks for all it has, not just for its first chunk. prefix_caching: a preempted one
+    finds those of its blocks again that nobody took. schedule_ahead: a step is planned when the one
+    before it begins, so that what arrives meanwhile waits for the next.
     """
 
     slots: int
@@ -47,6 +49,8 @@ class ReplicaFacts(Struct, frozen=True, kw_only=True):
     step_tokens: int = 0
     block_tokens: int = 1
     reserve_prompt: bool = True
+    prefix_caching: bool = False
+    schedule_ahead: bool = False
 
 
 class Candidate(Struct, kw_only=True):
@@ -291,6 +295,8 @@ class Fleet:
         params[arrays.STEP_TOKENS] = facts.step_tokens
         params[arrays.BLOCK_TOKENS] = facts.block_tokens
         params[arrays.RESERVE_PROMPT] = facts.reserve_prompt
+        params[arrays.PREFIX_CACHING] = facts.prefix_caching
+        params[arrays.SCHEDULE_AHEAD] = facts.schedule_ahead
         self.set_packed(name, packed)
 
     def remove_replica(self, name: str) -> list[int]:

@@ -44,16 +44,20 @@ from fmedge.sched.arrays import (
     FIRST,
     KV_TOKENS,
     LEFT,
+    LOST_FROM,
     MAX_ARRIVALS,
     MAX_TOKENS,
     NEVER,
     NUM_ARRIVAL_DRAWS,
+    NUM_KEPT,
     PHASE,
     PREEMPTED,
     PREFILL_BOUND,
     PREFILL_RATE,
     PREFILLING,
+    PREFIX_CACHING,
     RESERVE_PROMPT,
+    SCHEDULE_AHEAD,
     SLOT_LIST,
     SLOTS,
     START,
@@ -98,6 +102,16 @@ def num_used_blocks(
         if ints[PHASE, e] == PREFILLING:
             used += blocks(ints[COMPUTED, e], block_tokens)
     return used
+
+
+def blocks_kept(ints: Any, e: int, allocated: int, block_tokens: int) -> int:
+    """Blocks of its own that a preempted entry would still find; a token at least is computed anew.
+
+    Freed blocks queue up behind the free ones, an entry's last one first, and are taken from the
+    front. NUM_KEPT: full blocks it had; LOST_FROM: blocks allocated in all when it loses the first.
+    """
+    kept = ints[NUM_KEPT, e] - max(0, allocated - ints[LOST_FROM, e])
+    return int(max(0, min(kept, (ints[TOKENS, e] - 1) // block_tokens)))
 
 
 def begin_decoding(ints: Any, e: int, num_decoding: int, steps: int, left: int) -> None:
@@ -174,6 +188,7 @@ def begin_replay(
         ints[PHASE, e] = ENDED if e == absent else ints[BASE_PHASE, e]
         ints[CACHED, e] = ints[BASE_CACHED, e]
         ints[PREEMPTED, e] = 0
+        ints[NUM_KEPT, e] = 0
         floats[START, e] = NEVER if ints[BASE_PHASE, e] == WAITING else 0.0
         floats[FIRST, e] = 0.0 if ints[BASE_PHASE, e] == DECODING else NEVER
         floats[END, e] = NEVER
@@ -208,7 +223,10 @@ def replay(
     if interval_s >= NEVER:
         most_entries = num_entries
 
+    is_ahead = params[SCHEDULE_AHEAD] != 0.0
     t = 0.0
+    seen_s = 0.0  # up to when arrivals are known to the next step
+    allocated = 0  # blocks so far, where they are counted
     steps = 0  # that the decoding have taken since the replay began
     decode_kv = 0  # K: tokens held by the decoding
     prefill_kv = 0  # by the prefilling
@@ -252,6 +270,7 @@ def replay(
                 ints[CACHED, e] = 0
                 ints[WANTED, e] = 0
                 ints[PREEMPTED, e] = 0
+                ints[NUM_KEPT, e] = 0
                 ints[BASE_LATE, e] = 0
                 # steps through the table that is coprime to its size, begun elsewhere each time
                 ints[LEFT, e] = arrival_draws[(k * 37 + scenario * 11) % NUM_ARRIVAL_DRAWS]
@@ -261,7 +280,9 @@ def replay(
             if ints[PHASE, e] != WAITING or (is_running_step and ints[BASE_LATE, e] != 0):
                 e += 1
                 continue
-            if floats[ARRIVE, e] > t:
+            if not is_ahead:
+                seen_s = t
+            if floats[ARRIVE, e] > seen_s:
                 next_arrival_s = floats[ARRIVE, e]
                 break
             take_slot(ints, e, num_slotted)
@@ -276,11 +297,13 @@ def replay(
                 continue
             if next_arrival_s >= NEVER:
                 break
-            t = next_arrival_s
+            t = max(t, next_arrival_s)
+            seen_s = t
             continue
 
         # KV that is free, once what decodes has taken its share of the next step
         free = 0
+        used = 0
         if kv_blocks > 0:
             used = decode_kv + prefill_kv
             if block_tokens > 1:
@@ -317,6 +340,9 @@ def replay(
             for j in range(num_slotted):
                 e = ints[SLOT_LIST, j]
                 if ints[PHASE, e] != PREFILLING:
+                    if ints[NUM_KEPT, e] > 0:
+                        kept = blocks_kept(ints, e, allocated, block_tokens)
+                        ints[CACHED, e] = kept * block_tokens
                     # what cannot begin holds back those admitted after it, but not the prefilling
                     is_blocked = is_blocked or ahead >= budget
                     if not is_blocked and kv_blocks > 0 and num_running > 0:
@@ -335,9 +361,14 @@ def replay(
                     prefill_kv += ints[CACHED, e]
                     num_running += 1
                     if floats[START, e] >= NEVER:
-                        floats[START, e] = t
+                        floats[START, e] = seen_s if is_ahead else t
                     if kv_blocks > 0:
                         free -= blocks(ints[CACHED, e], block_tokens)
+                    if ints[NUM_KEPT, e] > 0:
+                        for i in range(num_total):
+                            if ints[NUM_KEPT, i] > 0 and ints[LOST_FROM, i] > ints[LOST_FROM, e]:
+                                ints[LOST_FROM, i] -= ints[CACHED, e] // block_tokens
+                        ints[NUM_KEPT, e] = 0
                 if first < 0:
                     first = e
                 num_prefilling += 1
@@ -385,9 +416,14 @@ def replay(
             else:
                 leave_list(ints, SLOT_LIST, num_slotted, victim)
                 num_slotted -= 1
-                prefill_kv -= ints[COMPUTED, victim]
+                computed = ints[COMPUTED, victim]
+                prefill_kv -= computed
             ints[COMPUTED, victim] = 0
             ints[CACHED, victim] = 0
+            if params[PREFIX_CACHING] != 0.0:
+                ints[NUM_KEPT, victim] = computed // block_tokens
+                is_partial = 1 if computed % block_tokens > 0 else 0
+                ints[LOST_FROM, victim] = allocated + kv_blocks - used + is_partial
             if num_running == 1:  # alone, and still too large: the engine cuts it off here
                 ints[PHASE, victim] = ENDED
                 floats[END, victim] = t
@@ -492,6 +528,19 @@ def replay(
             num_steps = steps_until(first_s, second_s, next_arrival_s - t, num_steps)
 
         # the steps
+        if is_foreign and kv_blocks > 0:
+            allocated += growth_blocks(ints, num_decoding, steps, num_steps, block_tokens)
+        seen_s = t
+        if is_ahead and num_steps > 1:
+            before = num_steps - 1  # the next step is planned when the last of these begins
+            past = ints[COMPUTED, first] + before * num_prefill / 2 if is_bulk else 0.0
+            seen_s += before * step_time(
+                packed,
+                num_prefill,
+                num_decoding,
+                decode_kv + num_decoding * (before - 1) / 2,
+                num_prefill * past,
+            )
         half = (num_steps - 1) / 2
         if is_bulk:
             attention = num_prefill * (ints[COMPUTED, first] + num_prefill * half + num_prefill / 2)
@@ -520,6 +569,9 @@ def replay(
                 if j_chunk < num_chunks and ints[PHASE, e] == PREFILLING:
                     chunk = ints[CHUNK, j_chunk] * num_steps
                     j_chunk += 1
+                    allocated += blocks(ints[COMPUTED, e] + chunk, block_tokens) - blocks(
+                        ints[COMPUTED, e], block_tokens
+                    )
                     ints[COMPUTED, e] += chunk
                     prefill_kv += chunk
                     if ints[COMPUTED, e] >= ints[TOKENS, e]:
