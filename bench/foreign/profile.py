@@ -30,6 +30,7 @@ import msgspec
 
 ONCE_A_STEP = frozenset({"embedding", "final_layernorm"})
 TWICE_A_LAYER = frozenset({"layernorm"})
+ATTENTION = "attention"
 UNSUPPORTED = ("moe.csv", "linear_attention.csv")
 
 Corner = tuple[int, int, int, int]
@@ -124,10 +125,10 @@ def read_profile(folder: Path, num_layers: int) -> OperatorProfile:
         if (folder / name).exists():
             raise ProfileError(f"{folder / name}: such layers are not understood here")
     degrees = read_meta(folder).get("tp_degrees", [1])
-    if degrees != [1]:
+    if 1 not in degrees:
         raise ProfileError(
             f"{folder / 'meta.yaml'}: tp_degrees is {degrees}, but the profile has no times of "
-            "the communication between devices: only [1] can be estimated"
+            "the communication between devices: only 1 can be estimated"
         )
     dense = _tables(folder / "dense.csv", "tokens")
     per_sequence = _tables(folder / "per_sequence.csv", "sequences")
@@ -150,26 +151,36 @@ def read_meta(folder: Path) -> dict[str, Any]:
 def _tables(path: Path, count: str) -> dict[str, Table]:
     points: dict[str, dict[int, float]] = defaultdict(dict)
     for row in _rows(path, ("layer", count, "time_us")):
-        points[row["layer"]][int(row[count])] = float(row["time_us"])
+        points[row["layer"]][_whole(path, row, count)] = float(row["time_us"])
     return {layer: Table.of(found) for layer, found in points.items()}
 
 
 def _attention_rows(path: Path) -> dict[Corner, float]:
     rows: dict[Corner, float] = {}
     for row in _rows(path, ("prefill_chunk", "n_decode", "kv_decode", "time_us")):
-        if int(row.get("decode_q_len") or 1) != 1:
+        if row.get("layer", ATTENTION) != ATTENTION:
+            raise ProfileError(f"{path}: {row['layer']!r}: such layers are not understood here")
+        if row.get("decode_q_len", "1") != "1":
             continue
-        chunk = int(row["prefill_chunk"])
+        chunk = _whole(path, row, "prefill_chunk")
         if "kv_prefill" in row:
-            past = int(row["kv_prefill"])
-        elif "prefill_key" in row:
+            past = _whole(path, row, "kv_prefill")
+        elif _is_amount(row.get("prefill_key")):
             past = round(float(row["prefill_key"]) - chunk / 2)
         else:
             raise ProfileError(f"{path}: neither a column kv_prefill nor prefill_key")
-        rows[chunk, past, int(row["n_decode"]), int(row["kv_decode"])] = float(row["time_us"])
+        corner = (chunk, past, _whole(path, row, "n_decode"), _whole(path, row, "kv_decode"))
+        rows[corner] = float(row["time_us"])
     if not rows:
         raise ProfileError(f"{path}: no rows of one query token a decoding sequence")
     return rows
+
+
+def _whole(path: Path, row: dict[str, str], name: str) -> int:
+    try:
+        return int(row[name])
+    except (TypeError, ValueError):
+        raise ProfileError(f"{path}: {name} is {row[name]!r}, not a whole number") from None
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:

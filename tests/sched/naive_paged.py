@@ -148,7 +148,7 @@ class NaivePagedReplay:
     def _time_of(self, plan: list[tuple[Request, int, int]]) -> float:
         """A chunk of a single token costs what a decoding sequence costs."""
         chunks = [(num, past) for _, num, past in plan if num > 1]
-        depths = [past + 1 for _, num, past in plan if num == 1]
+        depths = [past for _, num, past in plan if num == 1]
         attention = sum(num * (past + num / 2) for num, past in chunks)
         return self.step_time(sum(num for num, _ in chunks), len(depths), sum(depths), attention)
 
