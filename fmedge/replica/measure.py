@@ -146,6 +146,7 @@ class _Measurement:
         self._is_short = False  # some point was left out for want of time
         self._decoding: list[int] = []  # request ids, by age
         self._prompts = _Prompts(info)
+        self._rng = random.Random(0)  # noqa: S311 - not a secret
 
     def go(self) -> None:
         """Raises _StoppedError when time was too short to measure every point in every round."""
@@ -206,22 +207,24 @@ class _Measurement:
 
     def _num_missing(self, num_prefill: int, num_decoding: int, depth: int) -> int:
         """Tokens to compute before the point's steps can run."""
-        num_new = num_decoding + (num_prefill > 0) - len(self._held(num_decoding, depth))
+        num_new = max(0, num_decoding - len(self._held(depth))) + (num_prefill > 0)
         if num_new == 0:
             return 0
         prompt = self._prompts.past(0, depth)
         num_once = depth - self._loop.num_reusable(prompt.tobytes())
         return num_once if self._prompts.is_shared else num_new * depth
 
-    def _held(self, num_decoding: int, depth: int) -> list[int]:
+    def _held(self, depth: int) -> list[int]:
         """Of the decoding sequences, those that may stay for this point."""
         most = min(depth + _drift(depth), self._info.ctx_size - _num_new(0))
-        kept = [i for i in self._decoding if depth <= self._loop.depth(i) <= most]
-        return kept[:num_decoding]
+        return [i for i in self._decoding if depth <= self._loop.depth(i) <= most]
 
     def _hold(self, num_decoding: int, depth: int) -> None:
         """Have so many sequences decode, each with about `depth` tokens of KV."""
-        kept = self._held(num_decoding, depth)
+        kept = self._held(depth)
+        if len(kept) > num_decoding:
+            # Traffic's sequences end in any order too: the gaps between their ids cost time.
+            kept = sorted(self._rng.sample(kept, num_decoding), reverse=True)
         self._loop.cancel(tuple(i for i in self._decoding if i not in kept))
         self._decoding = kept
         while len(self._decoding) < num_decoding:
