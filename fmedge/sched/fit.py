@@ -105,7 +105,7 @@ def fit(samples: Samples) -> FitReport:
             f"{len(samples)} measured steps are too few for a fit: {MIN_SAMPLES} are needed"
         )
     points = _points(samples)
-    is_joint = False
+    is_joint = has_beside = False
     best_tile = 0
     predicted = _cross_validate(samples, points, best_tile, is_joint)
     best = _score(samples, predicted)
@@ -120,40 +120,54 @@ def fit(samples: Samples) -> FitReport:
     if np.count_nonzero(is_mixed) >= _MIN_JOINT_SAMPLES:
         other = _cross_validate(samples, points, best_tile, True)
         if _score(samples, other) < _MIN_GAIN * best:
-            is_joint, predicted = True, other
-    model = fit_model(samples, attention_tile=best_tile, is_joint=is_joint)
+            is_joint, predicted, best = True, other, _score(samples, other)
+        other = _cross_validate(samples, points, best_tile, is_joint, True)
+        if _score(samples, other) < _MIN_GAIN * best:
+            has_beside, predicted = True, other
+    model = fit_model(samples, attention_tile=best_tile, is_joint=is_joint, has_beside=has_beside)
     errors = np.abs(predicted / samples.step_s - 1)
-    ratios = samples.step_s / predict(model, samples)
+    # A model may say 0 where odd steps taught it so; the ratio is bounded in any case.
+    ratios = samples.step_s / np.maximum(predict(model, samples), samples.step_s / 10)
     return FitReport(
         model=model,
         num_samples=len(samples),
         median_error=float(np.median(errors)),
         p90_error=float(np.quantile(errors, 0.9)),
         noise=_noise(samples, points),
-        mean_ratio=float(np.minimum(ratios, 10).mean()),
+        mean_ratio=float(ratios.mean()),
         regions=_regions(samples, errors),
     )
 
 
-def fit_model(samples: Samples, *, attention_tile: int = 0, is_joint: bool = False) -> StepModel:
-    """The model that minimises the sum of relative errors, given the two choices."""
+def fit_model(
+    samples: Samples,
+    *,
+    attention_tile: int = 0,
+    is_joint: bool = False,
+    has_beside: bool = False,
+) -> StepModel:
+    """The model that minimises the sum of relative errors, given the three choices."""
     prefill = _knots(samples.num_prefill)
     decode = _knots(samples.num_decoding)
     tokens = _knots(samples.num_prefill + samples.num_decoding) if is_joint else np.zeros(1)
     is_small = samples.num_prefill < attention_tile
+    beside = float(has_beside) * (samples.num_prefill > 0) * samples.num_decoding
+    beside_kv = float(has_beside) * (samples.num_prefill > 0) * samples.num_kv
     blocks = [
         np.ones((len(samples), 1)),
         (samples.num_prefill > 0)[:, None],
         samples.num_kv[:, None],
         np.where(is_small, 0, samples.attention)[:, None],
         np.where(is_small, samples.attention, 0)[:, None],
+        np.stack([beside_kv, beside, beside * samples.num_prefill], axis=1),
         _ramps(samples.num_prefill, prefill),
         _ramps(samples.num_decoding, decode),
         _ramps(samples.num_prefill + samples.num_decoding, tokens),
     ]
     solution = _least_absolute(np.hstack(blocks) / samples.step_s[:, None])
     base, prefill_base, kv, attention, small_attention = map(float, solution[:5])
-    rises = np.split(solution[5:], np.cumsum([len(prefill) - 1, len(decode) - 1]))
+    beside_kv_s, beside_decode_s, beside_s = map(float, solution[5:8])
+    rises = np.split(solution[8:], np.cumsum([len(prefill) - 1, len(decode) - 1]))
     return StepModel(
         base_s=base,
         prefill_base_s=prefill_base,
@@ -161,6 +175,9 @@ def fit_model(samples: Samples, *, attention_tile: int = 0, is_joint: bool = Fal
         attention_s=attention,
         attention_tile=attention_tile,
         small_attention_s=small_attention if attention_tile else attention,
+        beside_kv_s=beside_kv_s,
+        beside_decode_s=beside_decode_s,
+        beside_s=beside_s,
         prefill=_curve(prefill, rises[0]),
         decode=_curve(decode, rises[1]),
         tokens=_curve(tokens, rises[2]),
@@ -239,7 +256,11 @@ def _points(samples: Samples) -> NDArray[np.int64]:
 
 
 def _cross_validate(
-    samples: Samples, points: NDArray[np.int64], attention_tile: int, is_joint: bool
+    samples: Samples,
+    points: NDArray[np.int64],
+    attention_tile: int,
+    is_joint: bool,
+    has_beside: bool = False,
 ) -> Floats:
     """Each step's time as predicted by a fit without its point, float64[n]."""
     order = np.random.default_rng(0).permutation(points.max() + 1)
@@ -250,7 +271,9 @@ def _cross_validate(
         if not held_out.any():
             continue
         seen = samples.take(~held_out) if not held_out.all() else samples
-        model = fit_model(seen, attention_tile=attention_tile, is_joint=is_joint)
+        model = fit_model(
+            seen, attention_tile=attention_tile, is_joint=is_joint, has_beside=has_beside
+        )
         predicted[held_out] = predict(model, samples.take(held_out))
     return predicted
 

@@ -115,7 +115,10 @@ class LiveModel:
         else:
             decode_s = 0.0
         if num_prefill:
-            return self._observe_prefill(num_prefill, num_decoding, attention, decode_s, step_s)
+            beside_s = self.model.beside_kv_s * num_kv if num_decoding else 0.0
+            return self._observe_prefill(
+                num_prefill, num_decoding, attention, beside_s, decode_s, step_s
+            )
         if decode_s <= 0.0:
             return None
         self._num_decode_steps += 1
@@ -166,7 +169,13 @@ class LiveModel:
         )
 
     def _observe_prefill(
-        self, num_prefill: int, num_decoding: int, attention: float, decode_s: float, step_s: float
+        self,
+        num_prefill: int,
+        num_decoding: int,
+        attention: float,
+        beside_s: float,
+        decode_s: float,
+        step_s: float,
     ) -> DriftEvent | None:
         model = self.model
         is_tiled = num_prefill >= model.attention_tile
@@ -177,6 +186,8 @@ class LiveModel:
             + (model.attention_s if is_tiled else model.small_attention_s) * attention
             + self._tokens(num_prefill + num_decoding)
             - self._tokens(num_decoding)
+            + beside_s
+            + (model.beside_decode_s + model.beside_s * num_prefill) * num_decoding
         )
         expected_s = self._scale_prefill * prefill_s + self._scale_decode * decode_s
         if expected_s <= 0.0:

@@ -4,20 +4,24 @@ The rule: a step with P prefill tokens, D decoding sequences, K cached tokens re
 A = sum over prefill chunks of chunk * (past + chunk / 2) takes
 
     t = base + [P > 0] * prefill_base + p(P) + g(D) + f(P + D) + kv_s * K + a(P) * A
+        + [P > 0] * (beside_kv_s * K + beside_decode_s * D + beside_s * P * D)
 
 seconds, where p, g and f are monotone, piecewise linear and 0 at 0. g bends where batching stops
 being free; p jumps where a step needs one more compute graph; f carries what prefill and decoding
 share when they go through the weights together, and is 0 where they do not. a(P) is attention_s,
 or small_attention_s where P is less than attention_tile: kernels work on whole tiles of a prompt
 and row by row on what is less than a tile, so there alone more tokens can take less time. A step
-with P = D = 0 takes no time; K counts only where D > 0, and A only where P > 0.
+with P = D = 0 takes no time; K counts only where D > 0, and A only where P > 0. The line
+of `beside_` is what decoding costs more in a step that prefills: one attention kernel serves both,
+slower for what decodes, with as many tiles for each sequence as the longest chunk needs.
 
 For the live corrections (live.py) the time is split in two: what the step would take without its
 prefill, and what prefill adds to that (all of it where nothing decodes):
 
     decode part  = [D > 0] * (base + g(D) + f(D) + kv_s * K)
     prefill part = [P > 0] * ([D = 0] * base + prefill_base + p(P) + f(P + D) - f(D)
-                              + a(P) * A)
+                              + a(P) * A + beside_kv_s * K + beside_decode_s * D
+                              + beside_s * P * D)
     t = scale_decode * decode part + scale_prefill * prefill part
 
 K and A enter linearly: n steps between which only K grows evenly take n times the step at the mean
@@ -27,6 +31,7 @@ K, and likewise for A. So runs of equal steps have closed forms.
 
     [0] base  [1] prefill_base  [2] kv_s  [3] attention_s  [4] small_attention_s
     [5] attention_tile  [6] 1 if f is not 0 else 0
+    [7] beside_kv_s  [8] beside_decode_s  [9] beside_s
     three curves (p, g, f) of 3 * NUM_KNOTS: knots, padded with inf; then (intercept, slope) pairs
     [SCALE_PREFILL] and [SCALE_DECODE], the last two
 """
@@ -42,7 +47,7 @@ from numpy.typing import NDArray
 
 NUM_KNOTS = 16
 _CURVE_SIZE = 3 * NUM_KNOTS
-PREFILL_CURVE = 7
+PREFILL_CURVE = 10
 DECODE_CURVE = PREFILL_CURVE + _CURVE_SIZE
 TOKENS_CURVE = DECODE_CURVE + _CURVE_SIZE
 SCALE_PREFILL = TOKENS_CURVE + _CURVE_SIZE
@@ -97,8 +102,9 @@ class StepModel(Struct, frozen=True, kw_only=True):
 
     prefill: p, over prefill tokens. decode: g, over decoding sequences. tokens: f, over both.
     kv_s: per cached token read by decoding. attention_s: per unit of A, in steps of at least
-    `attention_tile` prefill tokens; small_attention_s: in smaller ones. ValueError if a coefficient
-    is negative or not finite.
+    `attention_tile` prefill tokens; small_attention_s: in smaller ones. beside_kv_s,
+    beside_decode_s, beside_s: of decoding beside prefill, per cached token, per sequence, per
+    sequence and prefill token. ValueError if a coefficient is negative or not finite.
     """
 
     base_s: float
@@ -110,6 +116,9 @@ class StepModel(Struct, frozen=True, kw_only=True):
     attention_s: float = 0.0
     attention_tile: int = 0
     small_attention_s: float = 0.0
+    beside_kv_s: float = 0.0
+    beside_decode_s: float = 0.0
+    beside_s: float = 0.0
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
@@ -125,6 +134,7 @@ class StepModel(Struct, frozen=True, kw_only=True):
         out[0:3] = self.base_s, self.prefill_base_s, self.kv_s
         out[3:6] = self.attention_s, self.small_attention_s, self.attention_tile
         out[6] = 0.0 if self.tokens.is_zero else 1.0
+        out[7:10] = self.beside_kv_s, self.beside_decode_s, self.beside_s
         for start, curve in (
             (PREFILL_CURVE, self.prefill),
             (DECODE_CURVE, self.decode),
@@ -152,6 +162,8 @@ class StepModel(Struct, frozen=True, kw_only=True):
             return 0.0
         is_tiled = num_prefill >= self.attention_tile
         rate = self.attention_s if is_tiled else self.small_attention_s
+        beside_s = self.beside_decode_s + self.beside_s * num_prefill
+        is_mixed = num_prefill > 0 and num_decoding > 0
         return (
             self.base_s
             + (self.prefill_base_s if num_prefill > 0 else 0.0)
@@ -160,6 +172,7 @@ class StepModel(Struct, frozen=True, kw_only=True):
             + self.tokens(num_prefill + num_decoding)
             + (self.kv_s * num_kv if num_decoding > 0 else 0.0)
             + (rate * attention if num_prefill > 0 else 0.0)
+            + (self.beside_kv_s * num_kv + beside_s * num_decoding if is_mixed else 0.0)
         )
 
 
@@ -199,6 +212,8 @@ def step_time(
         prefill_s = packed[1] + packed[i] + packed[i + 1] * num_prefill + rate * attention
         if num_decoding <= 0:
             prefill_s += packed[0]
+        else:
+            prefill_s += packed[7] * num_kv + (packed[8] + packed[9] * num_prefill) * num_decoding
     if packed[6] != 0.0:
         alone_s = 0.0
         if num_decoding > 0:
