@@ -43,6 +43,7 @@ from fmedge.sched.arrays import (
     SPREAD,
     STEPPED_AT,
     STRATUM,
+    WAITING,
     WANTED,
 )
 from fmedge.sched.lengths import length_quantile
@@ -159,10 +160,11 @@ def gather(
     state, ints, floats, members = a.state, a.ints, a.floats, a.members
     stepped_at = a.params[replica, STEPPED_AT]
     count = 0 if is_alone else int(a.params[replica, NUM_HERE])
-    n, place = 0, -1
+    n, place, is_freed = 0, -1, False
     for j in range(count):
         row = members[replica, j]
         if row in (skip, without):
+            is_freed = is_freed or (row == without and int(state[row, PHASE_NOW]) != WAITING)
             continue
         if has_candidate and place < 0 and state[row, ORDER] > state[0, ORDER]:
             place = n
@@ -176,4 +178,9 @@ def gather(
         place = n
         gather_one(state, ints, floats, n, 0, cached, stepped_at, now_s)
         n += 1
+    if is_freed:
+        # The step that runs has it still: its slot is free for what waits only after that.
+        for e in range(n):
+            if ints[BASE_PHASE, e] == WAITING:
+                ints[BASE_LATE, e] = 1
     return n, place
