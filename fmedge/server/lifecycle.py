@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fmedge.config import Config, state_dir, unknown_variables
-from fmedge.errors import FmedgeError, UnavailableError
+from fmedge.errors import FmedgeError, ModelNotFoundError, UnavailableError
 from fmedge.server import access, listener, logs
 from fmedge.server.learned import keep, relearn
 from fmedge.server.plan import ModelPlan, plan_models, serve_model
@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     from fmedge.dispatch import Dispatcher
     from fmedge.http.settings import HttpSettings
     from fmedge.models.served import ServedModel
-    from fmedge.types import EngineInfo
+    from fmedge.replica.interface import Replica
+    from fmedge.sched.profile import StepProfile
+    from fmedge.server.profiles import Profiler
+    from fmedge.types import EngineInfo, EngineSettings
 
 LOAD_TIMEOUT_S = 3600.0
 CLOSE_TIMEOUT_S = 5.0
@@ -79,18 +82,13 @@ def run(config: Config, *, lifeline_fd: int | None = None) -> int:
                 Path(config.server.unix_socket).parent.rmdir()
 
 
-def build_dispatcher(config: Config, plans: list[ModelPlan]) -> Dispatcher:
+def build_dispatcher(config: Config, plans: list[ModelPlan], profiler: Profiler) -> Dispatcher:
     """The one place where the configuration reaches the scheduler. Call it on the event loop."""
     from fmedge.dispatch import Dispatcher
-    from fmedge.replica.interface import Replica
     from fmedge.sched.core import CoreSettings
-    from fmedge.sched.profile import StepProfile
-    from fmedge.server.profiles import Profiler, ProfileStore
 
     server = config.server
     engines = {replica.name: replica.engine for plan in plans for replica in plan.replicas}
-    store = ProfileStore(state_dir(server.state_dir))
-    profiler = Profiler(store, is_prior_only=server.profile == "prior")
     # In a thread, because it takes long: compiled once, then loaded from a cache.
     kernels = asyncio.create_task(asyncio.to_thread(import_module, "fmedge.sched.kernels"))
 
@@ -174,8 +172,12 @@ class _Server:
     def _start_workers(self) -> Dispatcher:
         from fmedge.dispatch.forecast import LEARNED
         from fmedge.replica.local import LocalReplica
+        from fmedge.server.profiles import Profiler, ProfileStore
 
-        dispatcher = build_dispatcher(self._config, self._plans)
+        server = self._config.server
+        store = ProfileStore(state_dir(server.state_dir))
+        self._profiler = Profiler(store, is_prior_only=server.profile == "prior")
+        dispatcher = build_dispatcher(self._config, self._plans, self._profiler)
         for name in LEARNED:
             relearn(self._state, name, partial(dispatcher.forecast.restore, name))
         for plan in self._plans:
@@ -212,6 +214,7 @@ class _Server:
     async def _start_http(self, dispatcher: Dispatcher) -> web.AppRunner:
         from fmedge.http.app import build_app, build_runner
         from fmedge.server import admin
+        from fmedge.server.profiling import profile_handler
 
         loaded = {
             load.status.name: load.status.info
@@ -223,11 +226,28 @@ class _Server:
             self._models[plan.name] = await asyncio.to_thread(serve_model, plan, loaded)
         app = build_app(dispatcher, self._models, self._settings)
         admin.add_routes(app, dispatcher.status, self._plans)
+        app.router.add_post(
+            "/admin/profile", profile_handler(partial(self._measure, dispatcher), self._replicas_of)
+        )
         runner = await self._listen_with(build_runner(app))
         # What lives now lives until the end: the collector need not look at it again.
         gc.collect()
         gc.freeze()
         return runner
+
+    async def _measure(
+        self, dispatcher: Dispatcher, name: str, engine: EngineSettings, budget_s: float
+    ) -> StepProfile:
+        async def measured(replica: Replica, _: EngineInfo) -> StepProfile:
+            return await self._profiler.measure(replica, engine, budget_s=budget_s)
+
+        return await dispatcher.measure(name, measured)
+
+    def _replicas_of(self, model: str) -> list[tuple[str, EngineSettings]]:
+        for plan in self._plans:
+            if model in (plan.name, *plan.aliases):
+                return [(replica.name, replica.engine) for replica in plan.replicas]
+        raise ModelNotFoundError(f"The model `{model[:100]}` is not served here.")
 
     async def _listen_with(self, runner: web.AppRunner) -> web.AppRunner:
         """Serves on copies of the sockets, which stay open when the runner is done."""

@@ -25,7 +25,12 @@ CLOSE_TIMEOUT_S = 2.0
 MAX_BUDGET_S = 120.0
 LOAD_POLL_S = 0.1
 
-Served = tuple[Replica, EngineSettings]
+Served = tuple[str, EngineSettings]
+"""A replica by name, and what it was loaded with."""
+
+Measure = Callable[[str, EngineSettings, float], Awaitable[StepProfile]]
+"""Of a replica by name, for so many seconds at most."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -55,35 +60,29 @@ class ProfileList(Struct, frozen=True, kw_only=True):
 _decoder = BodyDecoder(ProfileRequest)
 
 
-def profile_handler(
-    profiler: Profiler,
-    replicas_of: Callable[[str], Sequence[Served]],
-    on_profile: Callable[[str, StepProfile], None],
-) -> Handler:
-    """POST /admin/profile: measures idle replicas that serve.
+def profile_handler(measure: Measure, replicas_of: Callable[[str], Sequence[Served]]) -> Handler:
+    """POST /admin/profile: measures replicas that serve, one after the other.
 
-    replicas_of: those of a model by its name or alias, ModelNotFoundError for any other.
-    on_profile: told each replica's name and new profile. A replica that is busy, or becomes so,
-    ends the request with 503; what was measured before it counts.
+    replicas_of: those of a model by its name or alias, ModelNotFoundError for any other. A replica
+    that is not ready ends the request with 503; what was measured before it counts.
     """
 
     async def post_profile(request: web.Request) -> web.Response:
         body = _decoder.decode(await request.read())
         served = [
-            (replica, engine)
-            for replica, engine in replicas_of(body.model)
-            if body.replica in (None, replica.name)
+            (name, engine)
+            for name, engine in replicas_of(body.model)
+            if body.replica in (None, name)
         ]
         if not served:
-            names = ", ".join(replica.name for replica, _ in replicas_of(body.model))
+            names = ", ".join(name for name, _ in replicas_of(body.model))
             raise ModelNotFoundError(
                 f"Model `{body.model}` has no replica `{body.replica}`; it has {names}."
             )
         found = []
-        for replica, engine in served:
-            profile = await profiler.measure(replica, engine, budget_s=body.seconds)
-            on_profile(replica.name, profile)
-            found.append(ReplicaProfile(replica=replica.name, model=replica.model, profile=profile))
+        for name, engine in served:
+            profile = await measure(name, engine, body.seconds)
+            found.append(ReplicaProfile(replica=name, model=body.model, profile=profile))
         return json_response(ProfileList(profiles=found))
 
     return post_profile

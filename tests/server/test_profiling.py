@@ -12,57 +12,63 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from fmedge.dispatch import Dispatcher
 from fmedge.errors import ModelNotFoundError
 from fmedge.http.errors import errors_middleware
 from fmedge.replica.interface import Replica
 from fmedge.replica.local import LocalReplica
-from fmedge.replica.protocol import Measured, Submit
 from fmedge.sched.profile import StepProfile
 from fmedge.server.profiles import Profiler, ProfileStore
 from fmedge.server.profiling import ProfileList, profile_handler
-from fmedge.types import EngineSettings
-from tests.replica.supervised import DEADLINE_S, Recorder, pack
+from fmedge.types import EngineInfo, EngineSettings, GenerationRequest, SamplingParams
+from tests.replica.supervised import DEADLINE_S, pack
 from tests.synthetic import cached
 
 ENGINE = EngineSettings(model_path=str(cached("tiny")), slots=2, ctx_size=1024, threads=1)
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[tuple[Any, LocalReplica, Recorder, list[tuple[str, Any]]]]:
-    """A client of the handler, before one real worker; what on_profile was told."""
-    replica, recorder = LocalReplica("m/0", "m", ENGINE), Recorder()
-    replica.start(recorder)
-    told: list[tuple[str, StepProfile]] = []
+async def serving() -> AsyncIterator[tuple[Any, Dispatcher]]:
+    """A client of the handler, and the dispatcher of one real worker."""
+    profiler = Profiler(ProfileStore(None))
+    dispatcher = Dispatcher()
+    dispatcher.add_replica(LocalReplica("m/0", "m", ENGINE))
 
-    def replicas_of(model: str) -> Sequence[tuple[Replica, EngineSettings]]:
-        if model not in ("m", "alias"):
-            raise ModelNotFoundError(f"no model {model}")
-        return [(replica, ENGINE)]
+    async def measure(name: str, engine: EngineSettings, budget_s: float) -> StepProfile:
+        async def measured(replica: Replica, _: EngineInfo) -> StepProfile:
+            return await profiler.measure(replica, engine, budget_s=budget_s)
+
+        return await dispatcher.measure(name, measured)
 
     app = web.Application(middlewares=[errors_middleware])
-    handler = profile_handler(
-        Profiler(ProfileStore(None)),
-        replicas_of,
-        lambda name, profile: told.append((name, profile)),
-    )
-    app.router.add_post("/admin/profile", handler)
+    app.router.add_post("/admin/profile", profile_handler(measure, replicas_of))
     try:
-        await recorder.until_count("ready", 1)
+        await dispatcher.wait_ready(DEADLINE_S)
         async with TestClient(TestServer(app)) as client:
-            yield client, replica, recorder, told
+            yield client, dispatcher
     finally:
-        await replica.close()
+        await dispatcher.drain(0.0)
+        await dispatcher.close()
 
 
-async def test_a_replica_that_serves_is_measured_and_its_profile_told() -> None:
-    async with serving() as (client, _, recorder, told):
+def replicas_of(model: str) -> Sequence[tuple[str, EngineSettings]]:
+    if model not in ("m", "alias"):
+        raise ModelNotFoundError(f"no model {model}")
+    return [("m/0", ENGINE)]
+
+
+async def test_a_replica_that_serves_is_measured_and_serves_with_its_profile() -> None:
+    async with serving() as (client, dispatcher):
         response = await client.post("/admin/profile", json={"model": "alias", "seconds": 0.5})
         assert response.status == 200
         found = msgspec.json.decode(await response.read(), type=ProfileList).profiles
         assert [one.replica for one in found] == ["m/0"]
-        assert told == [("m/0", found[0].profile)]
         assert found[0].profile.source == "measured"
-        assert recorder.of("step") == []
+        decision = dispatcher.estimate(
+            GenerationRequest(model="m", prompt=pack(5, 6, 7), max_tokens=10)
+        )
+        assert decision.estimate is not None
+        assert decision.estimate.e2e_s > 0
 
 
 @pytest.mark.parametrize(
@@ -77,58 +83,31 @@ async def test_a_replica_that_serves_is_measured_and_its_profile_told() -> None:
     ],
 )
 async def test_bad_bodies(body: dict[str, Any], status: int, words: str) -> None:
-    handler = profile_handler(Profiler(ProfileStore(None)), _no_replicas, lambda *_: None)
+    async def never(name: str, engine: EngineSettings, budget_s: float) -> StepProfile:
+        raise AssertionError(name)
+
     app = web.Application(middlewares=[errors_middleware])
-    app.router.add_post("/", handler)
+    app.router.add_post("/", profile_handler(never, replicas_of))
     async with TestClient(TestServer(app)) as client:
         response = await client.post("/", json=body)
         assert response.status == status
         assert words in (await response.json())["error"]["message"]
 
 
-def _no_replicas(model: str) -> Sequence[tuple[Replica, EngineSettings]]:
-    if model == "x":
-        raise ModelNotFoundError("no model x")
-    return [(LocalReplica("m/0", "m", ENGINE), ENGINE)]
-
-
-async def test_a_busy_replica_is_left_alone() -> None:
-    async with serving() as (client, replica, recorder, told):
-        replica.submit(
-            Submit(
-                request_id=1,
-                tokens=pack(5, 6, 7),
-                num_prompt_tokens=3,
-                max_tokens=1000,
-                ignore_eos=True,
-            )
+async def test_what_a_replica_runs_waits_for_the_measuring_and_loses_nothing() -> None:
+    request = GenerationRequest(
+        model="m", prompt=pack(5, 6, 7), max_tokens=400, min_tokens=400, ignore_eos=True,
+        sampling=SamplingParams(seed=3),
+    )  # fmt: skip
+    async with serving() as (client, dispatcher), asyncio.timeout(DEADLINE_S):
+        undisturbed = [t async for batch in await dispatcher.submit(request) for t in batch.tokens]
+        generation = await dispatcher.submit(request)
+        tokens = list((await anext(generation)).tokens)
+        measuring = asyncio.create_task(
+            client.post("/admin/profile", json={"model": "m", "seconds": 0.5})
         )
-        await recorder.until(lambda: len(recorder.tokens(1)) >= 1)
-        response = await client.post("/admin/profile", json={"model": "m"})
-        assert response.status == 503
-        assert int(response.headers["Retry-After"]) > 0
-        assert (await response.json())["error"]["code"] == "busy"
-        assert told == []
-        replica.cancel((1,))
-
-
-async def test_a_request_comes_before_a_measuring() -> None:
-    async with serving() as (client, replica, recorder, told):
-        has_begun, plain = asyncio.Event(), replica.measure
-
-        async def measure(points: Any, max_s: float, on_step: Any = None) -> Measured:
-            return await plain(points, max_s, lambda _: has_begun.set())
-
-        replica.measure = measure  # type: ignore[method-assign]
-        asking = asyncio.create_task(
-            client.post("/admin/profile", json={"model": "m", "seconds": 100})
-        )
-        await asyncio.wait_for(has_begun.wait(), DEADLINE_S)
-        replica.submit(
-            Submit(request_id=1, tokens=pack(5, 6, 7), num_prompt_tokens=3, max_tokens=4,
-                   ignore_eos=True)
-        )  # fmt: skip
-        await recorder.until(lambda: len(recorder.tokens(1)) == 4)
-        response = await asyncio.wait_for(asking, DEADLINE_S)
-        assert response.status in (200, 503)  # as much as was measured may be enough
-        assert len(told) == (response.status == 200)
+        async for batch in generation:
+            tokens += batch.tokens
+        assert (await measuring).status == 200
+        assert len(tokens) == 400
+        assert tokens == undisturbed
