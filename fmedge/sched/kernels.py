@@ -1,10 +1,10 @@
 """The one file that compiles: plain functions of the estimator, with explicit signatures.
 
-The rule: nothing here computes. What the kernels do is in replay.py, gather.py and estimate.py,
-which also run uncompiled; import this module only where estimates are needed, since it compiles
-(or loads) them. Compiled code is kept in a folder named after the sources that went into it, so
-that it can never be older than they are: beside the package, in the user's cache where that is not
-writable, or nowhere (then each start compiles) where neither is.
+The rule: nothing here computes. What the kernels do is in paging.py, entries.py, replay.py,
+gather.py and estimate.py, which also run uncompiled; import this module only where estimates are
+needed, since it compiles (or loads) them. Compiled code is kept in a folder named after the sources
+that went into it, so that it can never be older than they are: beside the package, in the user's
+cache where that is not writable, or nowhere (then each start compiles) where neither is.
 """
 
 from __future__ import annotations
@@ -21,15 +21,28 @@ import numba
 from numba import boolean, f4, f8, i4, i8, njit, types, u1, void
 from numba.extending import register_jitable
 
-from fmedge.sched import arrays, estimate, gather, lengths, replay, steps, steptime
+from fmedge.sched import (
+    arrays,
+    entries,
+    estimate,
+    gather,
+    lengths,
+    paging,
+    replay,
+    steps,
+    steptime,
+)
 
 _started_s = perf_counter()
+
+_BODIES = (paging, entries, replay, gather, estimate)
+_SOURCES = (arrays, lengths, steps, steptime, *_BODIES)
 
 
 def _digest() -> str:
     """Of everything that is compiled, and of what compiles it."""
     digest = sha256(numba.__version__.encode())
-    for module in (arrays, estimate, gather, lengths, replay, steps, steptime):
+    for module in _SOURCES:
         digest.update(Path(str(module.__file__)).read_bytes())
     digest.update(Path(__file__).read_bytes())
     return digest.hexdigest()[:16]
@@ -61,13 +74,20 @@ _HELPERS: tuple[Callable[..., Any], ...] = (
     steps.chunk_tokens,
     lengths.length_cdf,
     lengths.length_quantile,
-    *(f for f in vars(replay).values() if getattr(f, "__module__", "") == replay.__name__),
-    *(f for f in vars(gather).values() if getattr(f, "__module__", "") == gather.__name__),
-    *(f for f in vars(estimate).values() if getattr(f, "__module__", "") == estimate.__name__),
+    *(f for m in _BODIES for f in vars(m).values() if getattr(f, "__module__", "") == m.__name__),
 )
 
-for _helper in dict.fromkeys(_HELPERS):
-    register_jitable(error_model="numpy")(_helper)
+# LLVM would call these, with dozens of arguments: an array is seven of them.
+_INLINED = (
+    entries.begin_decoding,
+    entries.take_slot,
+    paging.growth_blocks,
+    replay.begin_prefills,
+    replay.plan_chunks,
+)
+
+for _helper in _HELPERS:
+    register_jitable(error_model="numpy", forceinline=_helper in _INLINED)(_helper)
 
 _types: Any = types
 _ARRAYS = _types.NamedTuple(
@@ -94,17 +114,19 @@ _FOLDER = cache_folder()
 
 
 def _compile(signature: Any, body: Callable[..., Any]) -> Callable[..., Any]:
-    if _FOLDER is None:
-        compiled: Callable[..., Any] = njit(signature, error_model="numpy")(body)
-        return compiled
-    # numba chooses a function's folder when it is decorated, by this setting alone
+    options: dict[str, Any] = {"error_model": "numpy", "cache": _FOLDER is not None}
+    # numba takes these from its settings alone: the folder when a function is decorated; and no
+    # vectorising, since there is nothing to vectorise and looking for it took half the time
     config: Any = numba.config
-    before = config.CACHE_DIR
-    config.CACHE_DIR = str(_FOLDER)
+    names = ("CACHE_DIR", "LOOP_VECTORIZE", "SLP_VECTORIZE")
+    before = [getattr(config, name) for name in names]
+    config.CACHE_DIR = str(_FOLDER or "")
+    config.LOOP_VECTORIZE = config.SLP_VECTORIZE = 0
     try:
-        compiled = njit(signature, cache=True, error_model="numpy")(body)
+        compiled: Callable[..., Any] = njit(signature, **options)(body)
     finally:
-        config.CACHE_DIR = before
+        for name, value in zip(names, before, strict=True):
+            setattr(config, name, value)
     return compiled
 
 

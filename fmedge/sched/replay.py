@@ -17,22 +17,13 @@ from __future__ import annotations
 from typing import Any
 
 from fmedge.sched.arrays import (
-    ADMITTED,
     ARRIVAL_INTERVAL,
-    ARRIVAL_PROMPT,
     ARRIVE,
-    BASE_CACHED,
-    BASE_COMPUTED,
     BASE_LATE,
-    BASE_NEW,
-    BASE_PHASE,
-    BASE_ROW,
-    BASE_TOKENS,
     BLOCK_TOKENS,
     CACHED,
     CHUNK,
     COMPUTED,
-    CTX_SIZE,
     DECODE_BOUND,
     DECODE_LIST,
     DECODE_RATE,
@@ -48,7 +39,6 @@ from fmedge.sched.arrays import (
     MAX_ARRIVALS,
     MAX_TOKENS,
     NEVER,
-    NUM_ARRIVAL_DRAWS,
     NUM_KEPT,
     PHASE,
     PREEMPTED,
@@ -66,6 +56,24 @@ from fmedge.sched.arrays import (
     WAITING,
     WANTED,
 )
+from fmedge.sched.entries import (
+    begin_decoding,
+    begin_replay,
+    expect_arrival,
+    preempt,
+    take_slot,
+    youngest,
+)
+from fmedge.sched.paging import (
+    blocks,
+    blocks_kept,
+    find_again,
+    fitting_steps,
+    growth_blocks,
+    more_blocks,
+    num_used_blocks,
+    prefill_blocks,
+)
 from fmedge.sched.steps import TAIL_FACTOR, budget_tokens, chunk_tokens
 from fmedge.sched.steptime import step_time
 
@@ -73,79 +81,8 @@ KV_MARGIN_TOKENS = 32
 """Cells that each running sequence finds free when one more starts, as replica/placement.py has
 it."""
 
-
-def blocks(num_tokens: int, block_tokens: int) -> int:
-    """KV blocks that hold so many tokens."""
-    return (num_tokens + block_tokens - 1) // block_tokens
-
-
-def growth_blocks(ints: Any, num_decoding: int, steps: int, more: int, block_tokens: int) -> int:
-    """Blocks that the decoding sequences need for `more` further tokens each."""
-    if block_tokens == 1:
-        return num_decoding * more
-    need = 0
-    for j in range(num_decoding):
-        computed = ints[COMPUTED, ints[DECODE_LIST, j]] + steps
-        need += blocks(computed + more, block_tokens) - blocks(computed, block_tokens)
-    return need
-
-
-def num_used_blocks(
-    ints: Any, num_decoding: int, num_slotted: int, steps: int, block_tokens: int
-) -> int:
-    """Blocks that live sequences hold."""
-    used = 0
-    for j in range(num_decoding):
-        used += blocks(ints[COMPUTED, ints[DECODE_LIST, j]] + steps, block_tokens)
-    for j in range(num_slotted):
-        e = ints[SLOT_LIST, j]
-        if ints[PHASE, e] == PREFILLING:
-            used += blocks(ints[COMPUTED, e], block_tokens)
-    return used
-
-
-def blocks_kept(ints: Any, e: int, allocated: int, block_tokens: int) -> int:
-    """Blocks of its own that a preempted entry would still find; a token at least is computed anew.
-
-    Freed blocks queue up behind the free ones, an entry's last one first, and are taken from the
-    front. NUM_KEPT: full blocks it had; LOST_FROM: blocks allocated in all when it loses the first.
-    """
-    kept = ints[NUM_KEPT, e] - max(0, allocated - ints[LOST_FROM, e])
-    return int(max(0, min(kept, (ints[TOKENS, e] - 1) // block_tokens)))
-
-
-def begin_decoding(ints: Any, e: int, num_decoding: int, steps: int, left: int) -> None:
-    """Put an entry on the list of the decoding, which is in falling order of the step each ends
-    at. A decoding entry's COMPUTED is counted from step 0 of this replay: minus `steps`."""
-    end_step = steps + left
-    ints[PHASE, e] = DECODING
-    ints[COMPUTED, e] -= steps
-    ints[END_STEP, e] = end_step
-    j = num_decoding
-    while j > 0 and ints[END_STEP, ints[DECODE_LIST, j - 1]] < end_step:
-        ints[DECODE_LIST, j] = ints[DECODE_LIST, j - 1]
-        j -= 1
-    ints[DECODE_LIST, j] = e
-
-
-def take_slot(ints: Any, e: int, num_slotted: int) -> None:
-    """Admit an entry: it has a slot now, and its place in service order among the others."""
-    ints[PHASE, e] = ADMITTED
-    j = num_slotted
-    while j > 0 and ints[SLOT_LIST, j - 1] > e:
-        ints[SLOT_LIST, j] = ints[SLOT_LIST, j - 1]
-        j -= 1
-    ints[SLOT_LIST, j] = e
-
-
-def leave_list(ints: Any, which: int, count: int, e: int) -> None:
-    """Take an entry off SLOT_LIST or DECODE_LIST."""
-    j = 0
-    while ints[which, j] != e:
-        j += 1
-    while j < count - 1:
-        ints[which, j] = ints[which, j + 1]
-        j += 1
+MAX_EVENTS = 1_000_000
+"""A bound on one replay's time; what has not ended by then never does."""
 
 
 def steps_until(first_s: float, second_s: float, wait_s: float, most: int) -> int:
@@ -166,32 +103,107 @@ def steps_until(first_s: float, second_s: float, wait_s: float, most: int) -> in
     return max(1, min(n, most))
 
 
-def begin_replay(
+def begin_prefills(
     params: Any,
-    draws: Any,
     ints: Any,
     floats: Any,
-    num_entries: int,
-    absent: int,
-    scenario: int,
-) -> None:
-    """Copy the gathered entries and give each the output that it has in this scenario. absent: an
-    entry that is left out, -1 for none."""
-    ctx_size = int(params[CTX_SIZE])
-    for e in range(num_entries):
-        row = ints[BASE_ROW, e]
-        tokens = ints[BASE_TOKENS, e]
-        left = draws[row, scenario] - int(floats[BASE_NEW, e])
-        ints[LEFT, e] = max(1, min(left, ctx_size - tokens))
-        ints[TOKENS, e] = tokens
-        ints[COMPUTED, e] = ints[BASE_COMPUTED, e]
-        ints[PHASE, e] = ENDED if e == absent else ints[BASE_PHASE, e]
-        ints[CACHED, e] = ints[BASE_CACHED, e]
-        ints[PREEMPTED, e] = 0
-        ints[NUM_KEPT, e] = 0
-        floats[START, e] = NEVER if ints[BASE_PHASE, e] == WAITING else 0.0
-        floats[FIRST, e] = 0.0 if ints[BASE_PHASE, e] == DECODING else NEVER
-        floats[END, e] = NEVER
+    num_slotted: int,
+    num_decoding: int,
+    steps: int,
+    budget: int,
+    free: int,
+    may_begin: bool,
+    now_s: float,
+    num_total: int,
+    allocated: int,
+) -> tuple[int, int, int, int]:
+    """Let admitted entries begin, in service order, as far as the step's budget and KV reach.
+
+    Gives back the first that prefills (-1: none), how many do, and what those that begin find
+    computed: in tokens, and in blocks.
+    """
+    block_tokens = int(params[BLOCK_TOKENS])
+    has_limit = params[KV_TOKENS] > 0.0
+    is_foreign = params[STEP_TOKENS] > 0.0
+    num_running = num_decoding
+    for j in range(num_slotted):
+        if ints[PHASE, ints[SLOT_LIST, j]] == PREFILLING:
+            num_running += 1
+    reserved = 0  # for what runs, in this step
+    if is_foreign and has_limit:
+        reserved = growth_blocks(ints, num_decoding, steps, 1, block_tokens)
+    first, num_prefilling, num_found, num_taken, ahead = -1, 0, 0, 0, 0
+    for j in range(num_slotted):
+        e = ints[SLOT_LIST, j]
+        if ints[PHASE, e] != PREFILLING:
+            if ints[NUM_KEPT, e] > 0:
+                ints[CACHED, e] = blocks_kept(ints, e, allocated, block_tokens) * block_tokens
+            # what cannot begin holds back those admitted after it, but not the prefilling
+            may_begin = may_begin and ahead < budget
+            if may_begin and has_limit and num_running > 0:
+                if is_foreign:
+                    need = ints[TOKENS, e]
+                    if params[RESERVE_PROMPT] == 0.0:
+                        need = min(need, ints[CACHED, e] + budget - ahead)
+                    may_begin = blocks(need, block_tokens) <= free - reserved
+                else:
+                    margin = KV_MARGIN_TOKENS * (num_running + 1)
+                    may_begin = ints[TOKENS, e] + margin <= free
+            if not may_begin:
+                continue
+            ints[PHASE, e] = PREFILLING
+            ints[COMPUTED, e] = ints[CACHED, e]
+            num_running += 1
+            if floats[START, e] >= NEVER:
+                floats[START, e] = now_s
+            num_found += ints[CACHED, e]
+            if has_limit:
+                found = blocks(ints[CACHED, e], block_tokens)
+                num_taken += found
+                free -= found
+            if ints[NUM_KEPT, e] > 0:
+                find_again(ints, e, num_total, block_tokens)
+        if first < 0:
+            first = e
+        num_prefilling += 1
+        pending = ints[TOKENS, e] - ints[COMPUTED, e]
+        if is_foreign and has_limit:
+            chunk = min(pending, max(0, budget - ahead))
+            reserved += more_blocks(ints[COMPUTED, e], chunk, block_tokens)
+        ahead += pending
+    return first, num_prefilling, num_found, num_taken
+
+
+def plan_chunks(
+    params: Any, ints: Any, num_slotted: int, num_decoding: int, budget: int, free: int
+) -> tuple[int, int, float]:
+    """The next step's chunks, CHUNK of the first prefilling entries: how many, the tokens in all,
+    and their attention (A of the step model)."""
+    is_foreign = params[STEP_TOKENS] > 0.0
+    has_limit = params[KV_TOKENS] > 0.0
+    room = int(params[MAX_TOKENS]) - num_decoding
+    num_chunks, num_prefill, attention = 0, 0, 0.0
+    for j in range(num_slotted):
+        e = ints[SLOT_LIST, j]
+        if ints[PHASE, e] != PREFILLING:
+            continue
+        computed = ints[COMPUTED, e]
+        if is_foreign:
+            chunk = min(ints[TOKENS, e] - computed, budget)
+        else:
+            chunk = chunk_tokens(ints[TOKENS, e] - computed, budget, room, num_chunks == 0)
+            if has_limit:
+                chunk = min(chunk, free)
+                free -= chunk
+        if chunk <= 0:
+            break
+        budget -= chunk
+        room -= chunk
+        ints[CHUNK, num_chunks] = chunk
+        num_chunks += 1
+        num_prefill += chunk
+        attention += chunk * (computed + chunk / 2)
+    return num_chunks, num_prefill, attention
 
 
 def replay(
@@ -253,7 +265,7 @@ def replay(
     head = 0  # nothing before it waits
     may_admit = True
     num_events = 0
-    while num_wanted > 0 and num_events < 1_000_000:
+    while num_wanted > 0 and num_events < MAX_EVENTS:
         num_events += 1
 
         # slots
@@ -264,18 +276,7 @@ def replay(
                 if num_total == most_entries:
                     break
                 k = num_total - num_entries
-                ints[PHASE, e] = WAITING
-                ints[TOKENS, e] = int(params[ARRIVAL_PROMPT])
-                ints[COMPUTED, e] = 0
-                ints[CACHED, e] = 0
-                ints[WANTED, e] = 0
-                ints[PREEMPTED, e] = 0
-                ints[NUM_KEPT, e] = 0
-                ints[BASE_LATE, e] = 0
-                # steps through the table that is coprime to its size, begun elsewhere each time
-                ints[LEFT, e] = arrival_draws[(k * 37 + scenario * 11) % NUM_ARRIVAL_DRAWS]
-                floats[START, e] = floats[FIRST, e] = floats[END, e] = NEVER
-                floats[ARRIVE, e] = (k + 1) * interval_s
+                expect_arrival(params, arrival_draws, ints, floats, e, k, scenario)
                 num_total += 1
             if ints[PHASE, e] != WAITING or (is_running_step and ints[BASE_LATE, e] != 0):
                 e += 1
@@ -328,57 +329,22 @@ def replay(
                     params[DECODE_SLOWDOWN],
                     params[PREFILL_BOUND],
                 )
-            ahead = 0
-            is_blocked = is_foreign and not may_admit
-            num_running = num_decoding
-            reserved = 0
-            for j in range(num_slotted):
-                if ints[PHASE, ints[SLOT_LIST, j]] == PREFILLING:
-                    num_running += 1
-            if is_foreign and kv_blocks > 0:
-                reserved = growth_blocks(ints, num_decoding, steps, 1, block_tokens)
-            for j in range(num_slotted):
-                e = ints[SLOT_LIST, j]
-                if ints[PHASE, e] != PREFILLING:
-                    if ints[NUM_KEPT, e] > 0:
-                        kept = blocks_kept(ints, e, allocated, block_tokens)
-                        ints[CACHED, e] = kept * block_tokens
-                    # what cannot begin holds back those admitted after it, but not the prefilling
-                    is_blocked = is_blocked or ahead >= budget
-                    if not is_blocked and kv_blocks > 0 and num_running > 0:
-                        if is_foreign:
-                            need = ints[TOKENS, e]
-                            if params[RESERVE_PROMPT] == 0.0:
-                                need = min(need, ints[CACHED, e] + budget - ahead)
-                            is_blocked = blocks(need, block_tokens) > free - reserved
-                        else:
-                            margin = KV_MARGIN_TOKENS * (num_running + 1)
-                            is_blocked = ints[TOKENS, e] + margin > free
-                    if is_blocked:
-                        continue
-                    ints[PHASE, e] = PREFILLING
-                    ints[COMPUTED, e] = ints[CACHED, e]
-                    prefill_kv += ints[CACHED, e]
-                    num_running += 1
-                    if floats[START, e] >= NEVER:
-                        floats[START, e] = seen_s if is_ahead else t
-                    if kv_blocks > 0:
-                        free -= blocks(ints[CACHED, e], block_tokens)
-                    if ints[NUM_KEPT, e] > 0:
-                        for i in range(num_total):
-                            if ints[NUM_KEPT, i] > 0 and ints[LOST_FROM, i] > ints[LOST_FROM, e]:
-                                ints[LOST_FROM, i] -= ints[CACHED, e] // block_tokens
-                        ints[NUM_KEPT, e] = 0
-                if first < 0:
-                    first = e
-                num_prefilling += 1
-                pending = ints[TOKENS, e] - ints[COMPUTED, e]
-                if is_foreign and kv_blocks > 0:
-                    chunk = min(pending, max(0, budget - ahead))
-                    reserved += blocks(ints[COMPUTED, e] + chunk, block_tokens) - blocks(
-                        ints[COMPUTED, e], block_tokens
-                    )
-                ahead += pending
+            first, num_prefilling, num_found, num_taken = begin_prefills(
+                params,
+                ints,
+                floats,
+                num_slotted,
+                num_decoding,
+                steps,
+                budget,
+                free,
+                may_admit or not is_foreign,
+                seen_s if is_ahead else t,
+                num_total,
+                allocated,
+            )
+            prefill_kv += num_found
+            free -= num_taken
 
         # whom KV has no room for
         must_preempt = False
@@ -387,51 +353,28 @@ def replay(
             free -= growth_blocks(ints, num_decoding, steps, 1, block_tokens)
             must_preempt = free < 0 or (free == 0 and num_decoding == 0 and not is_foreign)
             if is_foreign and not must_preempt and first >= 0:
-                ahead = 0
-                left = free
-                for j in range(num_slotted):
-                    e = ints[SLOT_LIST, j]
-                    if ints[PHASE, e] == PREFILLING and ahead < budget:
-                        chunk = min(ints[TOKENS, e] - ints[COMPUTED, e], budget - ahead)
-                        ahead += chunk
-                        left -= blocks(ints[COMPUTED, e] + chunk, block_tokens) - blocks(
-                            ints[COMPUTED, e], block_tokens
-                        )
-                must_preempt = left < 0
+                must_preempt = prefill_blocks(ints, num_slotted, budget, block_tokens) > free
         if must_preempt:
-            victim = -1
-            for j in range(num_decoding):
-                victim = max(victim, ints[DECODE_LIST, j])
-            for j in range(num_slotted):
-                e = ints[SLOT_LIST, j]
-                if ints[PHASE, e] == PREFILLING:
-                    victim = max(victim, e)
-            if ints[PHASE, victim] == DECODING:
-                leave_list(ints, DECODE_LIST, num_decoding, victim)
+            victim = youngest(ints, num_decoding, num_slotted)
+            was_decoding = ints[PHASE, victim] == DECODING
+            computed = preempt(ints, victim, num_decoding, num_slotted, steps)
+            if was_decoding:
                 num_decoding -= 1
-                computed = ints[COMPUTED, victim] + steps
                 decode_kv -= computed
-                ints[TOKENS, victim] = computed + 1
-                ints[LEFT, victim] = ints[END_STEP, victim] - steps
             else:
-                leave_list(ints, SLOT_LIST, num_slotted, victim)
                 num_slotted -= 1
-                computed = ints[COMPUTED, victim]
                 prefill_kv -= computed
-            ints[COMPUTED, victim] = 0
-            ints[CACHED, victim] = 0
             if params[PREFIX_CACHING] != 0.0:
                 ints[NUM_KEPT, victim] = computed // block_tokens
                 is_partial = 1 if computed % block_tokens > 0 else 0
                 ints[LOST_FROM, victim] = allocated + kv_blocks - used + is_partial
             if num_running == 1:  # alone, and still too large: the engine cuts it off here
+                ints[PREEMPTED, victim] -= 1
                 ints[PHASE, victim] = ENDED
                 floats[END, victim] = t
                 floats[FIRST, victim] = min(floats[FIRST, victim], t)
                 num_wanted -= ints[WANTED, victim]
             else:
-                ints[PHASE, victim] = WAITING
-                ints[PREEMPTED, victim] += 1
                 head = min(head, victim)
                 may_admit = not is_foreign
             continue
@@ -462,57 +405,18 @@ def replay(
                 num_steps = n if num_decoding == 0 else min(n, num_steps)
             else:
                 num_steps = 1
-                left = budget
-                room = step_tokens if is_foreign else max_tokens
-                room -= num_decoding
-                cells = free
-                for j in range(num_slotted):
-                    e = ints[SLOT_LIST, j]
-                    if ints[PHASE, e] != PREFILLING:
-                        continue
-                    computed = ints[COMPUTED, e]
-                    if is_foreign:
-                        chunk = min(ints[TOKENS, e] - computed, left)
-                    else:
-                        chunk = chunk_tokens(
-                            ints[TOKENS, e] - computed, left, room, num_chunks == 0
-                        )
-                        if kv_blocks > 0:
-                            chunk = min(chunk, cells)
-                            cells -= chunk
-                    if chunk <= 0:
-                        break
-                    left -= chunk
-                    room -= chunk
-                    ints[CHUNK, num_chunks] = chunk
-                    num_chunks += 1
-                    num_prefill += chunk
-                    attention += chunk * (computed + chunk / 2)
+                num_chunks, num_prefill, attention = plan_chunks(
+                    params, ints, num_slotted, num_decoding, budget, free
+                )
         if is_running_step or not may_admit:
             num_steps = 1
         may_admit = True
         if kv_blocks > 0 and num_steps > 1:
             # `free` has the first step's cells taken off already, but not its prefill's
-            least, most = 1, num_steps
             whole = free + growth_blocks(ints, num_decoding, steps, 1, block_tokens)
-            if not is_foreign and num_running == 1 and num_decoding == 1 and first < 0:
-                least = min(num_steps, whole)
-            elif block_tokens == 1:
-                least = max(1, min(num_steps, whole // (num_decoding + num_prefill)))
-            else:
-                while least < most:
-                    middle = (least + most + 1) // 2
-                    need = growth_blocks(ints, num_decoding, steps, middle, block_tokens)
-                    if is_bulk:
-                        computed = ints[COMPUTED, first]
-                        need += blocks(computed + middle * budget, block_tokens) - blocks(
-                            computed, block_tokens
-                        )
-                    if need <= whole:
-                        least = middle
-                    else:
-                        most = middle - 1
-            num_steps = least
+            num_steps = fitting_steps(
+                ints, num_decoding, steps, first, num_prefill, whole, num_steps, block_tokens
+            )
         if next_arrival_s < NEVER and num_steps > 1:
             past = ints[COMPUTED, first] if is_bulk else 0
             first_s = step_time(
@@ -569,9 +473,7 @@ def replay(
                 if j_chunk < num_chunks and ints[PHASE, e] == PREFILLING:
                     chunk = ints[CHUNK, j_chunk] * num_steps
                     j_chunk += 1
-                    allocated += blocks(ints[COMPUTED, e] + chunk, block_tokens) - blocks(
-                        ints[COMPUTED, e], block_tokens
-                    )
+                    allocated += more_blocks(ints[COMPUTED, e], chunk, block_tokens)
                     ints[COMPUTED, e] += chunk
                     prefill_kv += chunk
                     if ints[COMPUTED, e] >= ints[TOKENS, e]:
