@@ -26,7 +26,8 @@ class CoreSettings(Struct, frozen=True, kw_only=True):
     whatever progress it makes between them.
 
     best_effort_wait_s: best effort that has waited so long is served next. max_withdrawals: how
-    often a running request may be taken off its replica for another's sake. min_p_admit: a promise
+    often a running request may be taken off its replica for another's sake. max_waste: the share of
+    a replica's time that may go into prefilling again what was withdrawn. min_p_admit: a promise
     that holds with less than this share of its target's probability is refused where its class
     refuses: what is admitted holds (in simulated overload 92 % of it, and 83 % at half of this).
     min_p_hold: the same where it becomes best effort, which is worth trying longer. max_harm: the
@@ -39,6 +40,7 @@ class CoreSettings(Struct, frozen=True, kw_only=True):
     max_total_crashes: int = 6
     best_effort_wait_s: float = 60.0
     max_withdrawals: int = 3
+    max_waste: float = 0.1
     min_p_admit: float = 0.6
     min_p_hold: float = 0.3
     max_harm: float = 0.25

@@ -91,9 +91,9 @@ def _save(
     home = request.home
     if waits and home is not None:
         candidate = router.plans.candidate(now_s, request, [home])
-        room = router.room_on(now_s, request, candidate, home)
-        if room is not None and net(room[1], request.promise.weight) >= p_hold + MIN_GAIN:
-            return [router.withdraw(now_s, room[0], model, "its slot is needed for a promise")]
+        room = router.room_on(now_s, request, candidate, home, p_hold)
+        if room is not None:
+            return [router.withdraw(now_s, room.victim, model, "its slot is needed for a promise")]
     if p_hold < HOPELESS and waits:
         router.demote(now_s, request, model, "its promise cannot be kept any more")
     return []

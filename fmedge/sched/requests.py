@@ -45,6 +45,7 @@ class Request:
         "judged_at_s",
         "judged_harm",
         "num_cached",
+        "num_computed",
         "num_emitted",
         "num_expected",
         "num_moves",
@@ -90,6 +91,7 @@ class Request:
         self.judged_harm = 0.0
         self.blocks: Chain = ()
         self.num_cached = 0  # believed when it was submitted, then told by the engine
+        self.num_computed = 0  # of its prompt, on `replica`
         self.num_emitted = 0
         self.started_s = math.nan  # its prefill on `replica`
         self.first_token_s = math.nan
@@ -175,6 +177,7 @@ class ReplicaState:
     __slots__ = (
         "alone_token_s",
         "capacity",
+        "closed_until_s",
         "decode_s",
         "facts",
         "is_estimated",
@@ -188,6 +191,8 @@ class ReplicaState:
         "slots",
         "token_s",
         "tokens_per_s",
+        "wasted_s",
+        "wasted_until_s",
         "work",
     )
 
@@ -206,12 +211,24 @@ class ReplicaState:
         self.alone_token_s = math.inf  # the least that was ever seen of it
         self.tokens_per_s = 0.0  # with all slots busy
         self.decode_s = 0.0  # a step
+        self.wasted_s = 0.0  # prefill to be done again, running off as time passes
+        self.wasted_until_s = -math.inf
+        self.closed_until_s = -math.inf  # to best effort, for the harm it would do
         self.requests: dict[int, Request] = {}
         self.work = 0
 
     @property
     def has_room(self) -> bool:
         return self.is_ready and len(self.requests) < self.capacity
+
+    def waste_s(self, now_s: float, share: float) -> float:
+        """Seconds of prefill that withdrawals threw away there and that time has not yet made up
+        for, at `share` of a second a second."""
+        if now_s > self.wasted_until_s:
+            past_s = now_s - self.wasted_until_s
+            self.wasted_s = max(0.0, self.wasted_s - share * past_s)
+            self.wasted_until_s = now_s
+        return self.wasted_s
 
     def set_slots(self, slots: int) -> None:
         """It runs so many at once, and a few more wait there, so that a freed slot finds its next
@@ -234,9 +251,13 @@ class ReplicaState:
             return True
         if num_held >= self.capacity + self.lookahead:
             return False
-        key = request.order_key
-        num_ahead = sum(r.order_key <= key for r in self.requests.values() if not r.has_started)
-        return num_ahead < self.lookahead and (num_held < self.capacity or num_ahead == 0)
+        key, num_ahead = request.order_key, 0
+        for other in self.requests.values():
+            if other.order_key <= key and not other.has_started:
+                num_ahead += 1
+                if num_ahead >= self.lookahead:
+                    return False
+        return num_held < self.capacity or num_ahead == 0
 
 
 class ModelState:

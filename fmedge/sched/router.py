@@ -14,7 +14,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fmedge.sched.baselines import least_outstanding
 from fmedge.sched.crashes import Crashes
@@ -30,6 +30,23 @@ if TYPE_CHECKING:
     from fmedge.sched.fleet import Candidate, ReplicaFacts
     from fmedge.sched.plans import Plans, Row
     from fmedge.sched.verdict import Verdict
+
+
+MIN_GAIN = 0.1
+FULL_WASTE_S = 1.0
+"""A withdrawal must add 0.1 to a promise's probability, and more the more prefill was thrown away
+on that replica lately: 1 at a second of it."""
+
+CLOSED_S = 0.04
+"""For so long a replica where best effort would do harm is not looked at again for it, unless
+something ends there: less than the time between two ticks."""
+
+
+class Room(NamedTuple):
+    """Who would have to leave a replica, and the estimate of another there without it."""
+
+    victim: Request
+    row: Row
 
 
 class Router:
@@ -161,20 +178,36 @@ class Router:
         """Of all these replicas, cheapest first."""
         from fmedge.sched.verdict import judge
 
-        def make_room(replica: ReplicaState) -> tuple[Request, Row] | None:
-            return self.room_on(now_s, request, candidate, replica)
+        def make_room(replica: ReplicaState, reached: float) -> Room | None:
+            return self.room_on(now_s, request, candidate, replica, reached)
 
         return judge(now_s, request, candidate, replicas, self.plans, self.settings, make_room)
 
     def room_on(
-        self, now_s: float, request: Request, candidate: Candidate, replica: ReplicaState
-    ) -> tuple[Request, Row] | None:
-        """Whom to withdraw there for this request's sake, and the estimate without it."""
+        self,
+        now_s: float,
+        request: Request,
+        candidate: Candidate,
+        replica: ReplicaState,
+        reached: float,
+    ) -> Room | None:
+        """Whom to withdraw there for a request whose promise holds with `reached` as it is, and
+        the estimate without it. None if there is nobody, or no gain would be worth it: each
+        withdrawal throws prefill away, which time must make up for."""
         victim = self._victim(request, replica)
         if victim is None:
             return None
+        wasted_s = replica.waste_s(now_s, self.settings.max_waste)
+        price = max(MIN_GAIN, (wasted_s + loss(victim) * replica.prefill_s) / FULL_WASTE_S)
+        if reached + price > 1.0:
+            return None
+        from fmedge.sched.fleet import Column
+
         without = victim.arrival.request_id
-        return victim, self.plans.compare(now_s, candidate, [replica], without=without)[0]
+        (row,) = self.plans.compare(now_s, candidate, [replica], without=without)
+        if row[Column.P_HOLD] < reached + price:
+            return None
+        return Room(victim, row)
 
     def follow(
         self,
@@ -199,9 +232,8 @@ class Router:
         effects: list[Effect] = []
         if not any(replica.may_take_any for replica in model.replicas.values()):
             return effects
-        closed: set[str] = set()  # to best effort, for the harm it would do there
         for request in list(model.waiting):
-            replica = self._replica_for(now_s, request, model, closed)
+            replica = self._replica_for(now_s, request, model)
             if replica is None:
                 continue
             model.waiting.remove(request)
@@ -230,6 +262,8 @@ class Router:
         self.plans.left_replica(request, replica)
         if request.has_started:
             request.num_withdrawals += 1
+            replica.waste_s(now_s, self.settings.max_waste)
+            replica.wasted_s += loss(request) * replica.prefill_s
         self.put_down(now_s, request)
         self.plans.put(now_s, self.plans.candidate(now_s, request, [replica]), replica)
         request.home = replica
@@ -242,6 +276,7 @@ class Router:
         request.replica = None
         request.home = None
         request.started_s = math.nan
+        request.num_computed = 0
         request.waits_since_s = now_s
         if self._plans is not None:
             self._plans.take(request.arrival.request_id)
@@ -283,6 +318,7 @@ class Router:
                 request.started_s = now_s
                 if plans is not None:
                     plans.fleet.on_started(request_id, request.num_cached)
+            request.num_computed = num_computed
             if plans is not None:
                 plans.fleet.on_prefilled(request_id, num_computed)
         if plans is not None:
@@ -316,6 +352,7 @@ class Router:
     def forget(self, request: Request) -> None:
         if self._plans is not None:
             if request.replica is not None:
+                request.replica.closed_until_s = -math.inf
                 self._plans.left_replica(request, request.replica)
             self._plans.forget(request.arrival.request_id)
 
@@ -345,7 +382,7 @@ class Router:
     # --- rules ---
 
     def _replica_for(
-        self, now_s: float, request: Request, model: ModelState, closed: set[str]
+        self, now_s: float, request: Request, model: ModelState
     ) -> ReplicaState | None:
         """Where a request that waits can go now."""
         home = request.home
@@ -357,7 +394,7 @@ class Router:
             replica
             for replica in model.replicas.values()
             if replica.has_room
-            and replica.name not in closed
+            and (replica.closed_until_s <= now_s or request.is_aged)
             and replica.can_take(request)
             and self._crashes.may_run(request, replica)
         ]
@@ -369,7 +406,7 @@ class Router:
         for replica in with_room:
             if request.is_aged or not self._harms(now_s, request, replica):
                 return replica
-            closed.add(replica.name)
+            replica.closed_until_s = now_s + CLOSED_S
         return None
 
     def _harms(self, now_s: float, request: Request, replica: ReplicaState) -> bool:
@@ -432,9 +469,10 @@ def _by_worth(model: ModelState) -> list[ReplicaState]:
     return sorted(model.ready(), key=lambda r: (r.tokens_per_s, r.order))
 
 
+def loss(request: Request) -> int:
+    """Tokens that it must prefill again if it is withdrawn now."""
+    return request.num_computed + request.num_emitted
+
+
 def _cost(request: Request) -> tuple[int, int]:
-    """Of withdrawing it: what must be prefilled again, and how often it was withdrawn."""
-    return (
-        request.num_withdrawals,
-        request.arrival.num_prompt_tokens + request.num_emitted,
-    )
+    return (request.num_withdrawals, loss(request))

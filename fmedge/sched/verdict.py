@@ -17,13 +17,11 @@ from fmedge.sched.requests import ReplicaState, Request
 if TYPE_CHECKING:
     from fmedge.sched.fleet import Candidate
     from fmedge.sched.plans import Plans, Row
+    from fmedge.sched.router import Room
 
 MAX_GIVEN_UP = 0.03
 """Probability that a request gives up to leave a faster replica free: what holds elsewhere with so
 much more goes there, whatever the target says."""
-
-MIN_GAIN = 0.1
-"""Withdrawing another must raise the probability by as much."""
 
 MAX_WITHDRAWAL_LOOKS = 2
 
@@ -35,7 +33,7 @@ MAX_LOOKS = 2
 
 NOTICEABLE_HARM = 0.005
 
-MakeRoom = Callable[[ReplicaState], "tuple[Request, Row] | None"]
+MakeRoom = Callable[[ReplicaState, float], "Room | None"]
 
 
 class Verdict(Struct, frozen=True):
@@ -96,9 +94,9 @@ def judge(
     first.
 
     All are looked at in one scenario, and those that matter then in all of them and for the harm
-    they would do: a full look at everything costs more than it tells. make_room: the best-effort
-    request on a replica that costs least to withdraw, and the row without it; None if there is
-    none.
+    they would do: a full look at everything costs more than it tells. make_room: for a probability
+    reached without, the best-effort request on a replica that is worth withdrawing and the row
+    without it; None if there is none.
     """
     if request.is_best_effort:
         return _judge_best_effort(now_s, candidate, replicas, plans)
@@ -108,9 +106,9 @@ def judge(
     reached = net(rows[chosen], weight)
     victim: Request | None = None
     if reached < target:
-        found = _with_withdrawal(replicas, rows, request, reached, make_room)
+        found = _with_withdrawal(rows, replicas, request, reached, make_room)
         if found is not None:
-            chosen, victim, rows[chosen] = found
+            chosen, (victim, rows[chosen]) = found
             reached = net(rows[chosen], weight)
             reason = (
                 f"{replicas[chosen].name} holds with {_p(reached)} once it lets a best-effort "
@@ -196,27 +194,24 @@ def _just_enough(
 
 
 def _with_withdrawal(
-    replicas: Sequence[ReplicaState],
     rows: list[Row],
+    replicas: Sequence[ReplicaState],
     request: Request,
     reached: float,
     make_room: MakeRoom,
-) -> tuple[int, Request, Row] | None:
-    """The first replica, best first, where letting best effort wait is enough; or the one where it
-    gains most."""
+) -> tuple[int, Room] | None:
+    """The first replica, quickest first, where letting best effort wait is enough; or the one
+    where it gains most."""
     weight, target = request.promise.weight, request.promise.target
-    best: tuple[int, Request, Row] | None = None
-    order = sorted(range(len(rows)), key=lambda i: rows[i][Column.X])[:MAX_WITHDRAWAL_LOOKS]
-    for index in order:
-        found = make_room(replicas[index])
-        if found is None:
+    best: tuple[int, Room] | None = None
+    order = sorted(range(len(rows)), key=lambda i: rows[i][Column.X])
+    for index in order[:MAX_WITHDRAWAL_LOOKS]:
+        room = make_room(replicas[index], reached)
+        if room is None:
             continue
-        victim, row = found
-        gained = net(row, weight)
-        if gained >= max(reached + MIN_GAIN, target):
-            return index, victim, row
-        if gained >= reached + MIN_GAIN:
-            best, reached = (index, victim, row), gained
+        best, reached = (index, room), net(room.row, weight)
+        if reached >= target:
+            break
     return best
 
 
