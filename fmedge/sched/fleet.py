@@ -6,183 +6,44 @@ thread. Times are seconds of one monotonic clock; estimates are seconds from the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from enum import IntEnum
-from math import inf, isinf, nan
-from random import Random
+from collections.abc import Sequence
+from math import inf, isinf
 from typing import Any
 
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 
 from fmedge.sched import arrays, estimate
-from fmedge.sched.arrays import NUM_SCENARIOS, Arrays
-from fmedge.sched.decision import ReplicaEstimate
-from fmedge.sched.lengths import NUM_BINS
-from fmedge.sched.steps import StepLimits
+from fmedge.sched.arrays import NUM_SCENARIOS
+from fmedge.sched.facts import (
+    Candidate,
+    Column,
+    Floats,
+    OutlookColumn,
+    Replay,
+    ReplicaFacts,
+    SpeedColumn,
+    replica_estimate,
+)
 from fmedge.sched.steptime import PACKED_SIZE, step_time
+from fmedge.sched.storage import Storage
 
-Floats = NDArray[np.float64]
+__all__ = [
+    "NUM_SCENARIOS",
+    "Candidate",
+    "Column",
+    "Fleet",
+    "OutlookColumn",
+    "Replay",
+    "ReplicaFacts",
+    "Sigmas",
+    "SpeedColumn",
+    "replica_estimate",
+]
 
 Sigmas = float | tuple[float, float, float]
 """How far estimates stray, as the deviation of ln(actual / estimate): of all, or of (ttft, tpot,
 e2e)."""
-
-
-class ReplicaFacts(Struct, frozen=True, kw_only=True):
-    """What of an engine decides its queue; sizes in tokens.
-
-    limits.max_tokens is the engine's batch size. kv_unified: one pool of kv_tokens cells. For other
-    engines only: step_tokens is a step's budget, shared with decoding, 0 for fmedge's own rule;
-    block_tokens: KV is given out in blocks of as many; reserve_prompt: a request starts only where
-    there are blocks for all it has, not just for its first chunk. prefix_caching: a preempted one
-    finds those of its blocks again that nobody took. schedule_ahead: a step is planned when the one
-    before it begins, so that what arrives meanwhile waits for the next.
-    """
-
-    slots: int
-    ctx_size: int
-    limits: StepLimits
-    kv_unified: bool = False
-    kv_tokens: int = 0
-    step_tokens: int = 0
-    block_tokens: int = 1
-    reserve_prompt: bool = True
-    prefix_caching: bool = False
-    schedule_ahead: bool = False
-
-
-class Candidate(Struct, kw_only=True):
-    """A request as the fleet sees it.
-
-    num_tokens: prompt and what it has emitted, which a replica must have computed. max_new,
-    min_new: tokens it may and must still give; equal where the length is known. emitted: tokens
-    given already. cdf: float32[NUM_BINS], of all it gives (`LengthDistribution.cdf`), None for
-    max_new exactly. order_key: smaller is served first, equals in order of `put`. Due times are
-    absolute, tpot_limit_s is not; inf promises nothing. rest: float32[NUM_SCENARIOS], l_r in
-    seconds as ascending quantiles, None for 0. weight: of its promise, in harm. num_cached: tokens
-    of it that a replica holds, by name or of all. arrival_s: a future arrival, which must come
-    last in order. first_s: when its first token came, nan if that is to come or not known.
-    """
-
-    request_id: int
-    num_tokens: int
-    max_new: int
-    min_new: int = 0
-    emitted: int = 0
-    cdf: NDArray[np.float32] | None = None
-    order_key: float = 0.0
-    ttft_due_s: float = inf
-    tpot_limit_s: float = inf
-    e2e_due_s: float = inf
-    rest: NDArray[np.float32] | None = None
-    weight: float = 1.0
-    num_cached: Mapping[str, int] | int = 0
-    arrival_s: float = -inf
-    first_s: float = nan
-
-    def cached_on(self, name: str) -> int:
-        held = self.num_cached
-        return held if isinstance(held, int) else held.get(name, 0)
-
-
-class Column(IntEnum):
-    """Columns of `Fleet.assess`: medians in seconds unless named otherwise. X is l_x = E2E - Q, and
-    REST comes on top. P_HOLD: the least of its parts P_TTFT, P_TPOT, P_E2E in each scenario.
-    HARM: expected weight of others' promises that it would break. CACHED in tokens. SCENARIOS:
-    how many were replayed."""
-
-    Q = estimate.Q
-    X = estimate.X
-    REST = estimate.REST
-    TTFT = estimate.TTFT
-    TTFT_P90 = estimate.TTFT_P90
-    TPOT = estimate.TPOT
-    E2E = estimate.E2E
-    E2E_P90 = estimate.E2E_P90
-    P_HOLD = estimate.P_HOLD
-    HARM = estimate.HARM
-    CACHED = estimate.CACHED
-    SCENARIOS = estimate.SCENARIOS
-    P_TTFT = estimate.P_TTFT
-    P_TPOT = estimate.P_TPOT
-    P_E2E = estimate.P_E2E
-
-
-class OutlookColumn(IntEnum):
-    """Columns of `Fleet.outlook`: medians in seconds from now unless named otherwise. TTFT is 0
-    once the first token is out. SLACK: the least of limit minus estimate, inf without a promise.
-    LEFT: tokens it will yet sample. PREEMPTED: how often it will be preempted."""
-
-    P_HOLD = estimate.O_P_HOLD
-    TTFT = estimate.O_TTFT
-    TTFT_P90 = estimate.O_TTFT_P90
-    E2E = estimate.O_E2E
-    E2E_P90 = estimate.O_E2E_P90
-    TPOT = estimate.O_TPOT
-    SLACK = estimate.O_SLACK
-    IS_RUNNING = estimate.O_IS_RUNNING
-    START = estimate.O_START
-    LEFT = estimate.O_LEFT
-    PREEMPTED = estimate.O_PREEMPTED
-
-
-class SpeedColumn(IntEnum):
-    """Columns of `Fleet.speeds`: seconds per token of one more sequence beside those that decode;
-    seconds per prefill token; tokens/s of the whole replica with all slots decoding, at the depth
-    that its sequences have; share of slots in use."""
-
-    TOKEN_S = 0
-    PREFILL_TOKEN_S = 1
-    TOKENS_PER_S = 2
-    USED = 3
-
-
-class Replay(Struct, frozen=True, kw_only=True):
-    """One scenario of one replica, arrays of n in service order, seconds from the time asked about:
-    start_s (0: it has started), first_s (0: its first token is out), end_s."""
-
-    request_ids: tuple[int, ...]
-    start_s: Floats
-    first_s: Floats
-    end_s: Floats
-    num_preempted: Floats
-
-
-def replica_estimate(name: str, row: Sequence[float]) -> ReplicaEstimate:
-    """A row of `Fleet.assess`, as `.tolist()` gives it, in the form that decisions keep."""
-    return ReplicaEstimate(
-        replica=name,
-        num_cached_tokens=int(row[Column.CACHED]),
-        l_q_s=row[Column.Q],
-        l_x_s=row[Column.X],
-        l_r_s=row[Column.REST],
-        ttft_s=row[Column.TTFT],
-        ttft_p90_s=row[Column.TTFT_P90],
-        tpot_s=row[Column.TPOT],
-        e2e_s=row[Column.E2E],
-        e2e_p90_s=row[Column.E2E_P90],
-        p_hold=row[Column.P_HOLD],
-        harm=row[Column.HARM],
-    )
-
-
-def _strata() -> NDArray[np.uint8]:
-    """Which stratum of its distribution a request draws from in each scenario: permutations,
-    unlike for different requests, of which each 4 scenarios have one of each quarter of the
-    distribution and each 8 one of each eighth, so that 4 and 8 scenarios are stratified too."""
-    random = Random(20260)  # noqa: S311 - the same tables in every process
-    out = np.zeros((arrays.NUM_STRATA, NUM_SCENARIOS), np.uint8)
-    for row in out:
-        inside = []
-        for _ in range(4):
-            halves = zip(random.sample((0, 1), 2), random.sample((2, 3), 2), strict=True)
-            inside.append([k for pair in halves for k in random.sample(pair, 2)])
-        for block in range(4):
-            for k, quarter in enumerate(random.sample(range(4), 4)):
-                row[4 * block + k] = 4 * quarter + inside[quarter][block]
-    return out
 
 
 class _Replica:
@@ -200,8 +61,9 @@ class _Replica:
 class Fleet:
     """All replicas and all requests that wait or run on them.
 
-    bodies: what computes; None takes the compiled kernels, and the `estimate` module, with
-    `gather`'s functions, runs the same uncompiled (see tests).
+    bodies: what has `run`, `add_member`, `drop_member` and `draw_arrivals`; None takes the compiled
+    kernels, which the first use on a machine compiles (call `kernels.warm` early, where waiting is
+    no harm). Tests give the plain functions.
     """
 
     def __init__(self, *, bodies: Any = None) -> None:
@@ -209,56 +71,11 @@ class Fleet:
             from fmedge.sched import kernels as bodies  # numba: only where estimates are made
         self._bodies = bodies
         self._replicas: dict[str, _Replica] = {}
-        self._free_replicas: list[int] = []
-        self._free_rows: list[int] = []
+        self._store = Storage()
         self._bases: dict[int, int] = {}  # by request: where its row begins in _cells
         self._homes: dict[int, str] = {}
         self._candidates: dict[int, Candidate] = {}
         self._num_put = 0
-        self._strata = _strata()
-        self._allocate(num_replicas=8, num_members=64, num_rows=256, old=None)
-
-    def _allocate(
-        self, num_replicas: int, num_members: int, num_rows: int, old: Arrays | None
-    ) -> None:
-        entries = num_members + 1 + arrays.MAX_ARRIVALS
-        new = Arrays(
-            params=np.zeros((num_replicas, arrays.NUM_PARAMS)),
-            packed=np.zeros((num_replicas, PACKED_SIZE)),
-            arrival_draws=np.ones((num_replicas, arrays.NUM_ARRIVAL_DRAWS), np.int32),
-            members=np.zeros((num_replicas, num_members), np.int32),
-            state=np.zeros((num_rows, arrays.NUM_FIELDS)),
-            draws=np.ones((num_rows, NUM_SCENARIOS + 1), np.int32),
-            cdfs=np.ones((num_rows, NUM_BINS), np.float32),
-            rests=np.zeros((num_rows, NUM_SCENARIOS), np.float32),
-            strata=self._strata,
-            ints=np.zeros((arrays.NUM_INTS, entries), np.int64),
-            floats=np.zeros((arrays.NUM_FLOATS, entries)),
-            samples=np.zeros((arrays.NUM_SAMPLES, entries, NUM_SCENARIOS)),
-        )
-        if old is not None:
-            for name in ("params", "packed", "arrival_draws", "members"):
-                source = getattr(old, name)
-                getattr(new, name)[: len(source), : source.shape[1]] = source
-            for name in ("state", "draws", "cdfs", "rests"):
-                source = getattr(old, name)
-                getattr(new, name)[: len(source)] = source
-        had_replicas = 0 if old is None else len(old.params)
-        had_rows = 1 if old is None else len(old.state)  # row 0 is the candidate's
-        self._free_replicas[:0] = range(num_replicas - 1, had_replicas - 1, -1)
-        self._free_rows[:0] = range(num_rows - 1, had_rows - 1, -1)
-        self._arrays = new
-        self._cells: Any = memoryview(new.state.reshape(-1))
-        self._param_cells: Any = memoryview(new.params.reshape(-1))
-        self._packed_cells: Any = memoryview(new.packed.reshape(-1))
-        self._indices = np.zeros(num_replicas, np.int64)
-        self._cached = np.zeros(num_replicas, np.int64)
-        self._rows = np.zeros(entries, np.int64)
-
-    def _grow(self, *, replicas: int = 1, members: int = 1, rows: int = 1) -> None:
-        a = self._arrays
-        num_replicas, num_members = a.members.shape
-        self._allocate(num_replicas * replicas, num_members * members, len(a.state) * rows, a)
 
     # replicas
 
@@ -276,12 +93,10 @@ class Fleet:
             raise ValueError(f"replica {name} has no slots, no batch or no KV: {facts}")
         if facts.kv_unified and facts.kv_tokens < facts.block_tokens:
             raise ValueError(f"replica {name} shares one KV pool of {facts.kv_tokens} tokens")
-        if not self._free_replicas:
-            self._grow(replicas=2)
-        index = self._free_replicas.pop()
+        index = self._store.take_replica()
         self._replicas[name] = _Replica(index, facts, packed)
         limits = facts.limits
-        params = self._arrays.params[index]
+        params = self._store.arrays.params[index]
         params[:] = 0.0
         params[arrays.SLOTS] = facts.slots
         params[arrays.CTX_SIZE] = facts.ctx_size
@@ -306,7 +121,7 @@ class Fleet:
         for request_id in request_ids:
             self.take(request_id)
         del self._replicas[name]
-        self._free_replicas.append(replica.index)
+        self._store.free_replicas.append(replica.index)
         return request_ids
 
     def set_packed(self, name: str, packed: Floats) -> None:
@@ -314,14 +129,14 @@ class Fleet:
         replica = self._replicas[name]
         replica.packed = packed
         replica.packed_cells = memoryview(packed)  # type: ignore[arg-type]
-        self._arrays.packed[replica.index] = packed
+        self._store.arrays.packed[replica.index] = packed
         if replica.is_derived:
             self.set_rates(name, 0.0, 0.0)
 
     def set_rates(self, name: str, prefill_s_per_token: float, decode_s: float) -> None:
         """The speeds that the engine's policy goes by (`StepRates`); 0 takes the step model's."""
         replica = self._replicas[name]
-        packed, params = replica.packed, self._arrays.params[replica.index]
+        packed, params = replica.packed, self._store.arrays.params[replica.index]
         replica.is_derived = prefill_s_per_token <= 0 or decode_s <= 0
         if prefill_s_per_token <= 0:
             chunk = min(512, replica.facts.limits.max_tokens)
@@ -345,7 +160,7 @@ class Fleet:
         what it gives, None for max_new.
         """
         replica = self._replicas[name]
-        params = self._arrays.params[replica.index]
+        params = self._store.arrays.params[replica.index]
         if isinf(interval_s):
             params[arrays.ARRIVAL_INTERVAL] = inf
             return
@@ -355,16 +170,16 @@ class Fleet:
             )
         params[arrays.ARRIVAL_INTERVAL] = interval_s
         params[arrays.ARRIVAL_PROMPT] = num_prompt
-        known = self._arrays.cdfs[0] if cdf is None else cdf
-        self._bodies.draw_arrivals(self._arrays, replica.index, known, max_new, cdf is None)
+        known = self._store.arrays.cdfs[0] if cdf is None else cdf
+        self._bodies.draw_arrivals(self._store.arrays, replica.index, known, max_new, cdf is None)
 
     def on_step(self, name: str, now_s: float) -> None:
         """A replica ended a step, and began the next one: call it after what the step told."""
         replica = self._replicas[name]
         index = replica.index
-        self._param_cells[index * arrays.NUM_PARAMS + arrays.STEPPED_AT] = now_s
+        self._store.param_cells[index * arrays.NUM_PARAMS + arrays.STEPPED_AT] = now_s
         start = index * PACKED_SIZE
-        self._packed_cells[start : start + PACKED_SIZE] = replica.packed_cells
+        self._store.packed_cells[start : start + PACKED_SIZE] = replica.packed_cells
 
     # requests
 
@@ -377,23 +192,19 @@ class Fleet:
         if request_id in self._bases:
             raise ValueError(f"request {request_id} is on {self._homes[request_id]} already")
         _check(candidate)
-        if len(replica.request_ids) == self._arrays.members.shape[1]:
-            self._grow(members=2)
-        if not self._free_rows:
-            self._grow(rows=2)
-        row = self._free_rows.pop()
+        row = self._store.take_row(len(replica.request_ids))
         self._num_put += 1
         self._write(row, candidate, self._num_put, candidate.cached_on(name), now_s)
         self._bases[request_id] = row * arrays.NUM_FIELDS
         self._homes[request_id] = name
         self._candidates[request_id] = candidate
         replica.request_ids.add(request_id)
-        self._bodies.add_member(self._arrays, replica.index, row)
+        self._bodies.add_member(self._store.arrays, replica.index, row)
 
     def _write(
         self, row: int, candidate: Candidate, serial: int, num_cached: int, now_s: float
     ) -> None:
-        a, c = self._arrays, candidate
+        a, c = self._store.arrays, candidate
         a.state[row] = (
             c.order_key,
             serial,
@@ -432,14 +243,14 @@ class Fleet:
         row = self._bases.pop(request_id) // arrays.NUM_FIELDS
         del self._candidates[request_id]
         replica.request_ids.remove(request_id)
-        self._bodies.drop_member(self._arrays, replica.index, row)
-        self._free_rows.append(row)
+        self._bodies.drop_member(self._store.arrays, replica.index, row)
+        self._store.free_rows.append(row)
         return candidate
 
     def candidate(self, request_id: int) -> Candidate:
         """What a request is by now, as a waiting one; a copy. KeyError."""
         base = self._bases[request_id]
-        put, cells = self._candidates[request_id], self._cells
+        put, cells = self._candidates[request_id], self._store.cells
         new = int(cells[base + arrays.NUM_NEW])
         return Candidate(
             request_id=request_id,
@@ -463,9 +274,9 @@ class Fleet:
         """Another place in its replica's service order. KeyError."""
         base = self._bases[request_id]
         index, row = self._replicas[self._homes[request_id]].index, base // arrays.NUM_FIELDS
-        self._bodies.drop_member(self._arrays, index, row)
-        self._cells[base + arrays.ORDER] = order_key
-        self._bodies.add_member(self._arrays, index, row)
+        self._bodies.drop_member(self._store.arrays, index, row)
+        self._store.cells[base + arrays.ORDER] = order_key
+        self._bodies.add_member(self._store.arrays, index, row)
 
     def set_promise(
         self,
@@ -477,7 +288,7 @@ class Fleet:
         weight: float = 1.0,
     ) -> None:
         """Another promise; none by default. KeyError."""
-        base, cells = self._bases[request_id], self._cells
+        base, cells = self._bases[request_id], self._store.cells
         cells[base + arrays.TTFT_DUE] = ttft_due_s
         cells[base + arrays.TPOT_LIMIT] = tpot_limit_s
         cells[base + arrays.E2E_DUE] = e2e_due_s
@@ -492,7 +303,7 @@ class Fleet:
     def requests_on(self, name: str) -> list[int]:
         """In service order. KeyError."""
         index = self._replicas[name].index
-        a = self._arrays
+        a = self._store.arrays
         rows = a.members[index, : int(a.params[index, arrays.NUM_HERE])]
         return [int(i) for i in a.state[rows, arrays.REQUEST_ID]]
 
@@ -502,30 +313,30 @@ class Fleet:
     def on_started(self, request_id: int, num_cached: int) -> None:
         """Its prefill begins, with so many tokens found in the cache; harmless once it has begun.
         KeyError."""
-        base, cells = self._bases[request_id], self._cells
+        base, cells = self._bases[request_id], self._store.cells
         if cells[base + arrays.PHASE_NOW] == arrays.WAITING:
             cells[base + arrays.NUM_COMPUTED] = num_cached
             cells[base + arrays.PHASE_NOW] = arrays.PREFILLING
 
     def on_prefilled(self, request_id: int, num_computed: int) -> None:
         """It prefills, and so many of its tokens are computed by now. KeyError."""
-        base, cells = self._bases[request_id], self._cells
+        base, cells = self._bases[request_id], self._store.cells
         cells[base + arrays.NUM_COMPUTED] = num_computed
         cells[base + arrays.PHASE_NOW] = arrays.PREFILLING
 
     def on_tokens(self, request_id: int, num_tokens: int) -> None:
         """It emitted tokens, so it decodes. KeyError."""
-        base, cells = self._bases[request_id], self._cells
+        base, cells = self._bases[request_id], self._store.cells
         cells[base + arrays.NUM_NEW] += num_tokens
         cells[base + arrays.PHASE_NOW] = arrays.DECODING
 
     def on_first_token(self, request_id: int, now_s: float) -> None:
         """When its first token came, for what is left of its promise. KeyError."""
-        self._cells[self._bases[request_id] + arrays.FIRST_AT] = now_s
+        self._store.cells[self._bases[request_id] + arrays.FIRST_AT] = now_s
 
     def on_preempted(self, request_id: int) -> None:
         """It waits again, and nothing of it is computed. KeyError."""
-        base, cells = self._bases[request_id], self._cells
+        base, cells = self._bases[request_id], self._store.cells
         cells[base + arrays.PHASE_NOW] = arrays.WAITING
         cells[base + arrays.NUM_COMPUTED] = cells[base + arrays.NUM_CACHED] = 0
 
@@ -555,15 +366,13 @@ class Fleet:
         chosen = self._replicas if names is None else names
         n = len(chosen)
         replicas, held = self._replicas, candidate.num_cached
-        if n > len(self._indices):
-            self._indices, self._cached = np.zeros(n, np.int64), np.zeros(n, np.int64)
-        indices, cached = self._indices[:n], self._cached[:n]
+        indices, cached = self._store.scratch(n)
         indices[:] = [replicas[name].index for name in chosen]
         cached[:] = held if isinstance(held, int) else [held.get(name, 0) for name in chosen]
         self._take_candidate(candidate, now_s)
         out = np.empty((n, len(Column)))
         self._bodies.run(
-            self._arrays,
+            self._store.arrays,
             estimate.ASSESS,
             indices,
             cached,
@@ -576,7 +385,7 @@ class Fleet:
             -1 if without is None else self._bases[without] // arrays.NUM_FIELDS,
             stop_at,
             most_full,
-            self._rows,
+            self._store.rows,
             out,
         )
         return out
@@ -614,12 +423,13 @@ class Fleet:
         without: int = -1,
     ) -> int:
         index = self._replicas[name].index
-        self._indices[0], self._cached[0] = index, num_cached
+        indices, cached = self._store.scratch(1)
+        indices[0], cached[0] = index, num_cached
         n: int = self._bodies.run(
-            self._arrays,
+            self._store.arrays,
             kind,
-            self._indices[:1],
-            self._cached[:1],
+            indices,
+            cached,
             now_s,
             _sigmas(sigma),
             _checked(num_scenarios),
@@ -629,7 +439,7 @@ class Fleet:
             without,
             inf,
             1,
-            self._rows,
+            self._store.rows,
             out,
         )
         return n
@@ -675,7 +485,7 @@ class Fleet:
         )
 
     def _ids(self, n: int) -> list[int]:
-        return [int(i) for i in self._arrays.state[self._rows[:n], arrays.REQUEST_ID]]
+        return [int(i) for i in self._store.arrays.state[self._store.rows[:n], arrays.REQUEST_ID]]
 
     def speeds(self, names: Sequence[str] | None = None) -> Floats:
         """How fast replicas are as they are loaded: float64[n, len(SpeedColumn)]. KeyError."""

@@ -23,6 +23,7 @@ from fmedge.sched.fleet import (
 from fmedge.sched.lengths import LengthPredictor
 from fmedge.sched.steps import StepLimits, StepRates
 from fmedge.sched.steptime import Curve, StepModel
+from fmedge.sched.storage import strata_table
 from tests.sched.naive_replay import NaiveReplica, Request
 from tests.sched.test_replay import PLAIN, fleet_of, random_facts, random_model, random_requests
 
@@ -353,7 +354,7 @@ def test_a_row_in_the_form_of_a_decision() -> None:
 
 
 def test_scenarios_are_stratified() -> None:
-    table = new_fleet()._strata
+    table = strata_table()
     for row in table.tolist():
         assert sorted(row) == list(range(NUM_SCENARIOS))
         for quarter in range(4):
