@@ -12,6 +12,7 @@ from typing import Any
 
 from fmedge.sched.arrays import (
     ADMITTED,
+    ARRIVAL_GROUP,
     ARRIVAL_INTERVAL,
     ARRIVAL_PROMPT,
     ARRIVE,
@@ -108,6 +109,11 @@ def leave_list(ints: Any, which: int, count: int, e: int) -> None:
         j += 1
 
 
+def arrival_after(k: int, interval_s: float, group: int) -> float:
+    """When anticipated arrival number k comes: with its group, at the mean of their times."""
+    return (k // group * group + (group + 1) / 2) * interval_s
+
+
 def expect_arrival(
     params: Any, arrival_draws: Any, ints: Any, floats: Any, e: int, k: int, scenario: int
 ) -> None:
@@ -119,7 +125,7 @@ def expect_arrival(
     # steps through the table that is coprime to its size, begun elsewhere in each scenario
     ints[LEFT, e] = arrival_draws[(k * 37 + scenario * 11) % NUM_ARRIVAL_DRAWS]
     floats[START, e] = floats[FIRST, e] = floats[END, e] = NEVER
-    floats[ARRIVE, e] = (k + 1) * params[ARRIVAL_INTERVAL]
+    floats[ARRIVE, e] = arrival_after(k, params[ARRIVAL_INTERVAL], int(params[ARRIVAL_GROUP]))
 
 
 def youngest(ints: Any, num_decoding: int, num_slotted: int) -> int:

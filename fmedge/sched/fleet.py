@@ -155,6 +155,8 @@ class Fleet:
         cdf: NDArray[np.float32] | None = None,
     ) -> None:
         """Further requests to expect, evenly spaced, behind all others; interval inf for none.
+        Where more than 4 of them are there at a time they come in groups, as each arrival costs
+        a replay some events.
 
         num_prompt: tokens of each to prefill. max_new: most it gives; cdf: float32[NUM_BINS] of
         what it gives, None for max_new.
@@ -171,7 +173,11 @@ class Fleet:
         params[arrays.ARRIVAL_INTERVAL] = interval_s
         params[arrays.ARRIVAL_PROMPT] = num_prompt
         known = self._store.arrays.cdfs[0] if cdf is None else cdf
-        self._bodies.draw_arrivals(self._store.arrays, replica.index, known, max_new, cdf is None)
+        a = self._store.arrays
+        self._bodies.draw_arrivals(a, replica.index, known, max_new, cdf is None)
+        stay_s = float(a.arrival_draws[replica.index].mean()) * params[arrays.DECODE_RATE]
+        at_a_time = min(replica.facts.slots, stay_s / interval_s)
+        params[arrays.ARRIVAL_GROUP] = max(1, int(at_a_time / 4))
 
     def on_step(self, name: str, now_s: float) -> None:
         """A replica ended a step, and began the next one: call it after what the step told."""

@@ -417,40 +417,29 @@ def replay(
             num_steps = fitting_steps(
                 ints, num_decoding, steps, first, num_prefill, whole, num_steps, block_tokens
             )
-        if next_arrival_s < NEVER and num_steps > 1:
-            past = ints[COMPUTED, first] if is_bulk else 0
-            first_s = step_time(
-                packed, num_prefill, num_decoding, decode_kv, num_prefill * (past + num_prefill / 2)
-            )
-            second_s = step_time(
-                packed,
-                num_prefill,
-                num_decoding,
-                decode_kv + num_decoding,
-                num_prefill * (past + num_prefill + num_prefill / 2),
-            )
-            num_steps = steps_until(first_s, second_s, next_arrival_s - t, num_steps)
 
-        # the steps
-        if is_foreign and kv_blocks > 0:
-            allocated += growth_blocks(ints, num_decoding, steps, num_steps, block_tokens)
-        seen_s = t
-        if is_ahead and num_steps > 1:
-            before = num_steps - 1  # the next step is planned when the last of these begins
-            past = ints[COMPUTED, first] + before * num_prefill / 2 if is_bulk else 0.0
-            seen_s += before * step_time(
-                packed,
-                num_prefill,
-                num_decoding,
-                decode_kv + num_decoding * (before - 1) / 2,
-                num_prefill * past,
-            )
+        # the steps: as each takes longer than the one before by the same, their mean tells the sum
         half = (num_steps - 1) / 2
+        past = 0
         if is_bulk:
-            attention = num_prefill * (ints[COMPUTED, first] + num_prefill * half + num_prefill / 2)
-        t += num_steps * step_time(
+            past = ints[COMPUTED, first]
+            attention = num_prefill * (past + num_prefill * half + num_prefill / 2)
+        step_s = step_time(
             packed, num_prefill, num_decoding, decode_kv + num_decoding * half, attention
         )
+        seen_s = t
+        if num_steps > 1 and (is_ahead or t + num_steps * step_s > next_arrival_s):
+            attention = num_prefill * (past + num_prefill / 2)
+            first_s = step_time(packed, num_prefill, num_decoding, decode_kv, attention)
+            rise_s = (step_s - first_s) / half
+            wait_s = next_arrival_s - t
+            num_steps = steps_until(first_s, first_s + rise_s, wait_s, num_steps)
+            step_s = first_s + rise_s * (num_steps - 1) / 2
+            if is_ahead:  # the next step is planned when the last of these begins
+                seen_s += (num_steps - 1) * (first_s + rise_s * (num_steps - 2) / 2)
+        if is_foreign and kv_blocks > 0:
+            allocated += growth_blocks(ints, num_decoding, steps, num_steps, block_tokens)
+        t += num_steps * step_s
         if is_running_step:
             is_running_step = False
             t = max(t, 0.0)

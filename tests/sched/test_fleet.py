@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fmedge.sched import arrays
+from fmedge.sched.entries import arrival_after
 from fmedge.sched.fleet import (
     NUM_SCENARIOS,
     Candidate,
@@ -109,12 +110,14 @@ def test_anticipated_arrivals_are_requests_behind_all_others(seed: int) -> None:
     rates = StepRates(prefill_s_per_token=1e-3, decode_s=0.02)
     requests = random_requests(rng, facts, False)
     fleet = fleet_of(facts, model, rates, requests, stepped_s=None)
-    interval_s = float(rng.choice([0.05, 0.3, 1.0]))
+    interval_s = float(rng.choice([0.02, 0.06, 0.3, 1.0]))
     fleet.set_arrivals("r", interval_s, 30, 25)
     result = fleet.replay(1000.0, "r")
-    num_coming = min(arrays.MAX_ARRIVALS, 2 + int(result.end_s.max() / interval_s))
+    group = max(1, int(min(facts.slots, 25 * rates.decode_s / interval_s) / 4))
+    num_coming = min(arrays.MAX_ARRIVALS, 2 * group + int(result.end_s.max() / interval_s))
     coming = [
-        Request(tokens=30, left=25, arrival_s=(k + 1) * interval_s) for k in range(num_coming)
+        Request(tokens=30, left=25, arrival_s=arrival_after(k, interval_s, group))
+        for k in range(num_coming)
     ]
     naive = NaiveReplica(facts, model, rates, [*requests, *coming])
     for r in requests:
@@ -123,6 +126,13 @@ def test_anticipated_arrivals_are_requests_behind_all_others(seed: int) -> None:
         naive.step()
     wanted = [r.end_s for r in requests]
     np.testing.assert_allclose(result.end_s, wanted, rtol=1e-5, atol=1e-9)
+
+
+def test_groups_of_arrivals_keep_their_rate_and_mean() -> None:
+    for group in (1, 2, 5):
+        at = [arrival_after(k, 0.1, group) for k in range(20 * group)]
+        assert np.mean(at) == pytest.approx(np.mean([0.1 * (k + 1) for k in range(20 * group)]))
+        assert len(set(at)) == 20
 
 
 def test_without_leaves_a_request_out() -> None:
