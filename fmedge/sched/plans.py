@@ -8,28 +8,31 @@ here and nowhere else.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from fmedge.sched.calibration import PRIOR_SIGMA, Coverage, Quote
 from fmedge.sched.decision import ReplicaEstimate
-from fmedge.sched.fleet import Candidate, Column, Fleet, OutlookColumn
+from fmedge.sched.fleet import NUM_SCENARIOS, Candidate, Column, Fleet, OutlookColumn
 from fmedge.sched.lengths import LengthPredictor
 from fmedge.sched.prefixes import PrefixMirror, chain
 from fmedge.sched.requests import ReplicaState, Request, order_key
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from fmedge.sched.events import Arrival
     from fmedge.sched.fleet import ReplicaFacts
 
 ARRIVAL_WEIGHT = 0.1
+NUM_ARRIVALS = 16
 MIN_SIGMA, MAX_SIGMA = 0.03, 0.5
-SCENARIOS = 8
 SCENARIOS_AGAIN = 4
 """Of looks that only compare, such as those at what has been planned already."""
+
+NUM_TOLD = Column.CACHED + 1
+"""Columns, from the first, that an estimate is made of."""
 
 Row = list[float]
 
@@ -52,36 +55,27 @@ class Outlook(NamedTuple):
 
 
 class _Arrivals:
-    """How often a replica is given a request, and of what kind: moving averages."""
+    """How often a replica is given a request, and of what kind, from the last few."""
 
-    __slots__ = ("cdf", "interval_s", "last_s", "max_new", "num_prompt")
+    __slots__ = ("interval_s", "last", "last_s")
 
     def __init__(self) -> None:
         self.last_s = math.nan
-        self.interval_s = math.inf
-        self.num_prompt = 0.0
-        self.max_new = 0.0
-        self.cdf: NDArray[np.float32] | None = None
+        self.interval_s = math.inf  # moving average
+        self.last: deque[Arrival] = deque(maxlen=NUM_ARRIVALS)
 
     def add(self, now_s: float, arrival: Arrival) -> None:
-        if not math.isnan(self.last_s):
+        if self.last:
             gap_s = max(1e-6, now_s - self.last_s)
             known = self.interval_s < math.inf
             self.interval_s += ARRIVAL_WEIGHT * (gap_s - self.interval_s) if known else 0.0
             self.interval_s = self.interval_s if known else gap_s
-        weight = ARRIVAL_WEIGHT if self.num_prompt else 1.0
         self.last_s = now_s
-        self.num_prompt += weight * (arrival.num_prompt_tokens - self.num_prompt)
-        self.max_new += weight * (arrival.max_tokens - self.max_new)
-        if arrival.lengths is not None:
-            cdf = arrival.lengths.cdf
-            self.cdf = (
-                cdf if self.cdf is None else self.cdf + cdf.dtype.type(weight) * (cdf - self.cdf)
-            )
+        self.last.append(arrival)
 
     def expected_interval_s(self, now_s: float) -> float:
         """A pause says that the rate has fallen."""
-        return max(self.interval_s, now_s - self.last_s) if self.last_s == self.last_s else math.inf
+        return max(self.interval_s, now_s - self.last_s) if self.last else math.inf
 
 
 class Plans:
@@ -133,8 +127,15 @@ class Plans:
         """Tell the estimator what is likely to come there next."""
         seen = self._arrivals[replica.name]
         interval_s = seen.expected_interval_s(now_s)
-        num_prompt, max_new = max(1, round(seen.num_prompt)), max(1, round(seen.max_new))
-        self.fleet.set_arrivals(replica.name, interval_s, num_prompt, max_new, seen.cdf)
+        if interval_s == math.inf:
+            self.fleet.set_arrivals(replica.name, math.inf)
+            return
+        count = len(seen.last)
+        num_prompt = max(1, sum(a.num_prompt_tokens for a in seen.last) // count)
+        max_new = max(1, sum(a.max_tokens for a in seen.last) // count)
+        cdfs = [a.lengths.cdf for a in seen.last if a.lengths is not None]
+        cdf = np.stack(cdfs).mean(axis=0, dtype=np.float32) if cdfs else None
+        self.fleet.set_arrivals(replica.name, interval_s, num_prompt, max_new, cdf)
 
     # --- requests ---
 
@@ -151,6 +152,7 @@ class Plans:
         if lengths is None:
             lengths = self._unknown.predict((), arrival.min_tokens, arrival.max_tokens)
         self.set_order(request, replicas)
+        request.held = self.prefixes.match(request.blocks, num_tokens)
         return Candidate(
             request_id=arrival.request_id,
             num_tokens=num_tokens,
@@ -164,7 +166,7 @@ class Plans:
             e2e_due_s=request.e2e_due_s,
             rest=arrival.rest,
             weight=promise.weight,
-            num_cached=self.prefixes.match(request.blocks, num_tokens),
+            num_cached=request.held,
             first_s=request.first_token_s,
         )
 
@@ -179,35 +181,36 @@ class Plans:
         l_r_s = 0.0 if rest is None else float(rest[len(rest) // 2])
         request.order_key = order_key(request, prefill_s * num_tokens, token_s * num_left, l_r_s)
 
-    def scan(
-        self, now_s: float, candidate: Candidate, replicas: Sequence[ReplicaState]
+    def look(
+        self, now_s: float, candidate: Candidate, replicas: Sequence[ReplicaState], likely: int
     ) -> list[Row]:
-        """The estimates' rows (`fleet.Column`), one a replica, at median lengths."""
+        """The estimates' rows (`fleet.Column`), one a replica: that of `likely` (an index) as
+        `assess` has it, the others at median lengths and without harm."""
         names = [replica.name for replica in replicas]
-        sigma = self.sigma(replicas[0].model)
+        names[0], names[likely] = names[likely], names[0]
         rows: list[Row] = self.fleet.assess(
-            now_s, candidate, names, sigma=sigma, num_scenarios=1
+            now_s,
+            candidate,
+            names,
+            sigma=self.sigma(replicas[0].model),
+            num_scenarios=_num_scenarios(self.fleet),
+            with_harm=True,
+            most_full=1,
         ).tolist()
+        rows[0], rows[likely] = rows[likely], rows[0]
         return rows
 
     def assess(
-        self,
-        now_s: float,
-        candidate: Candidate,
-        replicas: Sequence[ReplicaState],
-        *,
-        with_harm: bool = True,
-        stop_at: float = math.inf,
+        self, now_s: float, candidate: Candidate, replicas: Sequence[ReplicaState]
     ) -> list[Row]:
-        """The same over scenarios of lengths; after one that has `stop_at`, as `scan`."""
+        """The same in several scenarios of lengths, with the harm to others."""
         rows: list[Row] = self.fleet.assess(
             now_s,
             candidate,
             [replica.name for replica in replicas],
             sigma=self.sigma(replicas[0].model),
-            num_scenarios=SCENARIOS,
-            with_harm=with_harm,
-            stop_at=stop_at,
+            num_scenarios=_num_scenarios(self.fleet),
+            with_harm=True,
         ).tolist()
         return rows
 
@@ -293,8 +296,7 @@ class Plans:
         request_id = arrival.request_id
         if self.fleet.replica_of(request_id) != replica.name:
             self.put(now_s, self.candidate(now_s, request, [replica]), replica)
-        held = self.prefixes.match(request.blocks, arrival.num_prompt_tokens)
-        request.num_cached = held.get(replica.name, 0)
+        request.num_cached = request.held.get(replica.name, 0)
         if arrival.cache_prompt:
             self.prefixes.begin(replica.name, request_id, request.blocks)
         self._arrivals[replica.name].add(now_s, arrival)
@@ -347,25 +349,35 @@ class Plans:
         total = sum(self._quotes_of(replica.name)[0].sigma for replica in replicas)
         self._sigmas[model] = min(MAX_SIGMA, max(MIN_SIGMA, total / len(replicas)))
 
+    def estimates(
+        self, replicas: Sequence[ReplicaState], rows: Sequence[Row]
+    ) -> tuple[ReplicaEstimate, ...]:
+        """Of each replica, for people."""
+        pairs = zip(replicas, rows, strict=True)
+        return tuple([self.estimate(replica, row) for replica, row in pairs])
+
     def estimate(self, replica: ReplicaState, row: Row) -> ReplicaEstimate:
         """A row, corrected by how such estimates turned out."""
+        l_q_s, _, l_r_s, ttft_s, ttft_p90_s, tpot_s, e2e_s, e2e_p90_s, p_hold, harm, cached = row[
+            :NUM_TOLD
+        ]
         ttft, e2e = self._quotes_of(replica.name)
-        l_q_s = row[Column.Q] * ttft.bias
-        e2e_s = max(l_q_s, row[Column.E2E] * e2e.bias)
-        ttft_s = row[Column.TTFT] * ttft.bias
+        l_q_s *= ttft.bias
+        ttft_s *= ttft.bias
+        e2e_s = max(l_q_s, e2e_s * e2e.bias)
         return ReplicaEstimate(
             replica=replica.name,
-            num_cached_tokens=int(row[Column.CACHED]),
+            num_cached_tokens=int(cached),
             l_q_s=l_q_s,
             l_x_s=e2e_s - l_q_s,
-            l_r_s=row[Column.REST],
+            l_r_s=l_r_s,
             ttft_s=ttft_s,
-            ttft_p90_s=max(ttft_s, row[Column.TTFT_P90] * ttft.factor),
-            tpot_s=row[Column.TPOT],
+            ttft_p90_s=max(ttft_s, ttft_p90_s * ttft.factor),
+            tpot_s=tpot_s,
             e2e_s=e2e_s,
-            e2e_p90_s=max(e2e_s, row[Column.E2E_P90] * e2e.factor),
-            p_hold=row[Column.P_HOLD],
-            harm=row[Column.HARM],
+            e2e_p90_s=max(e2e_s, e2e_p90_s * e2e.factor),
+            p_hold=p_hold,
+            harm=harm,
         )
 
     def _quotes_of(self, replica: str) -> tuple[Quote, Quote]:
@@ -375,3 +387,11 @@ class Plans:
             quote = self.coverage.quote
             quotes = self._quotes[replica] = quote(f"{replica} ttft"), quote(f"{replica} e2e")
         return quotes
+
+
+def _num_scenarios(fleet: Fleet) -> int:
+    """The more replicas there are, the more there is to look at in the time of a decision."""
+    num_replicas = len(fleet.names)
+    if num_replicas <= 2:
+        return NUM_SCENARIOS
+    return NUM_SCENARIOS // 2 if num_replicas <= 4 else NUM_SCENARIOS // 4

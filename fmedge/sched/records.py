@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Callable
 from itertools import islice
 
-from fmedge.sched.decision import Decision, DecisionEvent
+from fmedge.sched.decision import Decision, DecisionEvent, ReplicaEstimate
 from fmedge.sched.events import Arrival, Observed, Refuse
 from fmedge.sched.requests import Request
 
@@ -19,6 +20,7 @@ class Records:
 
     def __init__(self, max_decisions: int = MAX_DECISIONS) -> None:
         self._decisions: OrderedDict[int, Decision] = OrderedDict()
+        self._pending: dict[int, Callable[[], tuple[ReplicaEstimate, ...]]] = {}
         self._max_decisions = max_decisions
 
     def begin(self, now_s: float, request: Request) -> Decision:
@@ -80,16 +82,32 @@ class Records:
         decision.num_output_tokens = num_tokens
         decision.held = _held(decision, num_tokens)
 
+    def explain(
+        self, decision: Decision, estimates: Callable[[], tuple[ReplicaEstimate, ...]]
+    ) -> None:
+        """What it was decided by; asked for when somebody reads the decision, since the request
+        itself need not wait for it."""
+        self._pending[decision.request_id] = estimates
+
     def get(self, request_id: int) -> Decision | None:
-        return self._decisions.get(request_id)
+        decision = self._decisions.get(request_id)
+        return None if decision is None else self._complete(decision)
 
     def latest(self, limit: int) -> list[Decision]:
-        return list(islice(reversed(self._decisions.values()), max(0, limit)))
+        newest = list(islice(reversed(self._decisions.values()), max(0, limit)))
+        return [self._complete(decision) for decision in newest]
+
+    def _complete(self, decision: Decision) -> Decision:
+        estimates = self._pending.pop(decision.request_id, None)
+        if estimates is not None:
+            decision.estimates = estimates()
+        return decision
 
     def _keep(self, decision: Decision) -> None:
         self._decisions[decision.request_id] = decision
         if len(self._decisions) > self._max_decisions:
-            self._decisions.popitem(last=False)
+            request_id, _ = self._decisions.popitem(last=False)
+            self._pending.pop(request_id, None)
 
 
 def _decision(now_s: float, arrival: Arrival) -> Decision:

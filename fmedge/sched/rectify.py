@@ -23,7 +23,7 @@ MIN_GAIN_RUNNING = 0.4
 """What moving must add to the probability; more for what runs, as it prefills again."""
 
 MAX_MOVES = 4
-MAX_REPLICAS_A_TICK = 16
+MAX_REPLICAS_A_TICK = 8
 MAX_ACTIONS_A_TICK = 8
 
 

@@ -6,6 +6,7 @@ A request is at the front (`replica` None) or on one replica, and at most planne
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fmedge.types import BEST_EFFORT, Promise
@@ -38,6 +39,8 @@ class Request:
         "crashes_total",
         "decision",
         "first_token_s",
+        "has_started",
+        "held",
         "home",
         "is_aged",
         "is_best_effort",
@@ -90,10 +93,12 @@ class Request:
         self.judged_at_s = math.nan  # the harm that it would do where it was planned then
         self.judged_harm = 0.0
         self.blocks: Chain = ()
+        self.held: Mapping[str, int] = {}  # tokens of it, by replica, when it was last planned
         self.num_cached = 0  # believed when it was submitted, then told by the engine
         self.num_computed = 0  # of its prompt, on `replica`
         self.num_emitted = 0
-        self.started_s = math.nan  # its prefill on `replica`
+        self.has_started = False  # its prefill, on `replica`
+        self.started_s = math.nan  # when it did
         self.first_token_s = math.nan
         self.waits_since_s = now_s
         self.waited_s = 0.0  # before the wait that goes on
@@ -108,11 +113,6 @@ class Request:
         """Best effort from now on."""
         self.promise = BEST_EFFORT
         self.is_best_effort = True
-
-    @property
-    def has_started(self) -> bool:
-        """Its prefill, on the replica where it is."""
-        return not math.isnan(self.started_s)
 
     @property
     def has_first_token(self) -> bool:
@@ -270,6 +270,7 @@ class ModelState:
         "is_estimated",
         "last_finish_s",
         "name",
+        "next_arrivals",
         "next_look",
         "replicas",
         "waiting",
@@ -281,6 +282,7 @@ class ModelState:
         self.waiting: list[Request] = []
         self.gone_reason = ""
         self.next_look = 0  # of `rectify` at its replicas
+        self.next_arrivals = 0  # of `Router.measure`
         self.is_estimated = False  # the speed of all its ready replicas is known
         self.floor: tuple[float, float, float] | None = None
         """What no new request can beat: (ttft_s, prefill_s_per_token, tpot_s)."""

@@ -37,6 +37,9 @@ FULL_WASTE_S = 1.0
 """A withdrawal must add 0.1 to a promise's probability, and more the more prefill was thrown away
 on that replica lately: 1 at a second of it."""
 
+MAX_ARRIVALS_A_TICK = 8
+"""Replicas of which the next arrivals are guessed anew."""
+
 CLOSED_S = 0.04
 """For so long a replica where best effort would do harm is not looked at again for it, unless
 something ends there: less than the time between two ticks."""
@@ -57,6 +60,7 @@ class Router:
         self.records = records
         self._crashes = crashes
         self._fair: dict[str, FairClock] = {}
+        self._likely: dict[str, int] = {}  # by class, where the last one went
         self._plans: Plans | None = None  # from the first profile on: it loads the estimator
 
     @property
@@ -127,7 +131,7 @@ class Router:
             return []
         candidate = self.plans.candidate(now_s, request, replicas)
         verdict = self.judge(now_s, request, candidate, replicas)
-        verdict.write(decision, self.plans)
+        verdict.write(decision, self.records, self.plans)
         if verdict.action == "refuse":
             return [verdict.refusal(request)]
         self.plans.tell(request, verdict.replica, verdict.row)
@@ -138,7 +142,8 @@ class Router:
 
     def estimate(self, now_s: float, request: Request, model: ModelState) -> Decision:
         """What `arrive` would decide, without a trace."""
-        decision = Records().begin(now_s, request)
+        records = Records()
+        decision = records.begin(now_s, request)
         replicas = _by_worth(model)
         if not replicas or request.is_embedding:
             decision.action = "queue"
@@ -147,10 +152,10 @@ class Router:
             request.tag = self._clock(request).peek(request.arrival.api_key_id)
         candidate = self.plans.candidate(now_s, request, replicas)
         verdict = self.judge(now_s, request, candidate, replicas)
-        verdict.write(decision, self.plans)
+        verdict.write(decision, records, self.plans)
         if decision.action == "assign" and not verdict.replica.can_take(request):
             decision.action = "queue"
-        return decision
+        return records.get(decision.request_id) or decision
 
     def replan(self, now_s: float, request: Request, model: ModelState) -> list[Effect]:
         """Plan a request that waits and has lost its plan; it is never refused any more."""
@@ -181,7 +186,10 @@ class Router:
         def make_room(replica: ReplicaState, reached: float) -> Room | None:
             return self.room_on(now_s, request, candidate, replica, reached)
 
-        return judge(now_s, request, candidate, replicas, self.plans, self.settings, make_room)
+        likely = self._likely.get(request.promise.sla_class, 0) % len(replicas)
+        return judge(
+            now_s, request, candidate, replicas, likely, self.plans, self.settings, make_room
+        )
 
     def room_on(
         self,
@@ -219,6 +227,7 @@ class Router:
     ) -> list[Effect]:
         """Plan as judged."""
         request.home = verdict.replica
+        self._likely[request.promise.sla_class] = verdict.chosen
         request.judged_at_s, request.judged_harm = now_s, verdict.harm
         self.plans.put(now_s, candidate, request.home)
         if verdict.victim is None:
@@ -275,6 +284,7 @@ class Router:
         """It is on no replica any more and waits at the front."""
         request.replica = None
         request.home = None
+        request.has_started = False
         request.started_s = math.nan
         request.num_computed = 0
         request.waits_since_s = now_s
@@ -315,6 +325,7 @@ class Router:
             if request is None or request.is_embedding:
                 continue
             if not request.has_started:
+                request.has_started = True
                 request.started_s = now_s
                 if plans is not None:
                     plans.fleet.on_started(request_id, request.num_cached)
@@ -375,8 +386,9 @@ class Router:
             return
         plans.measure_speed(ready)
         plans.measure_errors(model.name, ready)
-        for replica in ready:
-            plans.expect_arrivals(now_s, replica)
+        for _ in range(min(len(ready), MAX_ARRIVALS_A_TICK)):
+            model.next_arrivals += 1
+            plans.expect_arrivals(now_s, ready[model.next_arrivals % len(ready)])
         model.floor = plans.floor(now_s, ready)
 
     # --- rules ---
