@@ -143,7 +143,7 @@ class Plans:
         self, now_s: float, request: Request, replicas: Sequence[ReplicaState]
     ) -> Candidate:
         """The request as the estimator takes it; sets its order by what it would need on these
-        replicas on average."""
+        replicas."""
         arrival, promise = request.arrival, request.promise
         if arrival.prompt and arrival.cache_prompt and not request.blocks:
             request.blocks = chain(arrival.cache_key, arrival.prompt)
@@ -171,10 +171,11 @@ class Plans:
         )
 
     def set_order(self, request: Request, replicas: Sequence[ReplicaState]) -> None:
-        """By what it still needs on these replicas on average."""
-        count = max(1, len(replicas))
-        token_s = sum(replica.token_s for replica in replicas) / count
-        prefill_s = sum(replica.prefill_s for replica in replicas) / count
+        """By what it still needs on the middle one of these replicas (ordered by worth)."""
+        prefill_s = token_s = 0.0  # of none: only the order among requests matters
+        if replicas:
+            middle = replicas[len(replicas) // 2]
+            prefill_s, token_s = middle.prefill_s, middle.token_s
         num_tokens = request.arrival.num_prompt_tokens + request.num_emitted
         num_left = max(1, request.num_expected - request.num_emitted)
         rest = request.arrival.rest

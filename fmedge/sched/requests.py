@@ -264,6 +264,7 @@ class ModelState:
     """A served model: its replicas, and its requests at the front in the order of service."""
 
     __slots__ = (
+        "_by_worth",
         "finish_interval_s",
         "floor",
         "gone_reason",
@@ -280,6 +281,7 @@ class ModelState:
         self.name = name
         self.replicas: dict[str, ReplicaState] = {}
         self.waiting: list[Request] = []
+        self._by_worth: list[ReplicaState] | None = None
         self.gone_reason = ""
         self.next_look = 0  # of `rectify` at its replicas
         self.next_arrivals = 0  # of `Router.measure`
@@ -292,6 +294,16 @@ class ModelState:
     @property
     def num_open(self) -> int:
         return len(self.waiting) + sum(len(r.requests) for r in self.replicas.values())
+
+    def by_worth(self) -> list[ReplicaState]:
+        """Ready replicas, those first whose capacity is worth least elsewhere: the slow ones."""
+        if self._by_worth is None:
+            self._by_worth = sorted(self.ready(), key=lambda r: (r.tokens_per_s, r.order))
+        return self._by_worth
+
+    def forget_worth(self) -> None:
+        """Replicas came, went or changed their speed."""
+        self._by_worth = None
 
     def ready(self) -> list[ReplicaState]:
         return [replica for replica in self.replicas.values() if replica.is_ready]

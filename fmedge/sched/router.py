@@ -83,6 +83,7 @@ class Router:
 
     def drop_replica(self, replica: ReplicaState, model: ModelState) -> None:
         """Its process is gone; what was planned there has no home."""
+        model.forget_worth()
         if self._plans is not None:
             self._plans.drop_replica(replica)
         for request in model.waiting:
@@ -91,6 +92,7 @@ class Router:
 
     def refresh(self, now_s: float, model: ModelState) -> list[Effect]:
         """The model's replicas changed: what is open and has no plan gets one."""
+        model.forget_worth()
         known = [replica for replica in model.replicas.values() if replica.capacity]
         was_estimated = model.is_estimated
         model.is_estimated = bool(known) and all(replica.is_estimated for replica in known)
@@ -117,7 +119,7 @@ class Router:
     def arrive(self, now_s: float, request: Request, model: ModelState) -> list[Effect]:
         """Plan an arrival, or refuse it; a Withdraw where another must make room."""
         decision = self.records.begin(now_s, request)
-        replicas = _by_worth(model)
+        replicas = model.by_worth()
         if request.is_best_effort:
             self._take_turn(request)
         if not replicas or request.is_embedding:
@@ -144,7 +146,7 @@ class Router:
         """What `arrive` would decide, without a trace."""
         records = Records()
         decision = records.begin(now_s, request)
-        replicas = _by_worth(model)
+        replicas = model.by_worth()
         if not replicas or request.is_embedding:
             decision.action = "queue"
             return decision
@@ -159,7 +161,7 @@ class Router:
 
     def replan(self, now_s: float, request: Request, model: ModelState) -> list[Effect]:
         """Plan a request that waits and has lost its plan; it is never refused any more."""
-        replicas = _by_worth(model)
+        replicas = model.by_worth()
         if not replicas or request.is_embedding:
             return []
         if request.is_best_effort and request.tag < 0:
@@ -385,6 +387,7 @@ class Router:
             model.floor = None
             return
         plans.measure_speed(ready)
+        model.forget_worth()
         plans.measure_errors(model.name, ready)
         for _ in range(min(len(ready), MAX_ARRIVALS_A_TICK)):
             model.next_arrivals += 1
@@ -402,24 +405,34 @@ class Router:
             if home is None or not home.can_take(request):
                 return None
             return home if self._crashes.may_run(request, home) else None
+        if home is not None and self._may_fill(now_s, request, home):
+            if request.is_embedding or request.is_aged or not self._harms(now_s, request, home):
+                return home
+            home.closed_until_s = now_s + CLOSED_S
         with_room = [
             replica
             for replica in model.replicas.values()
-            if replica.has_room
-            and (replica.closed_until_s <= now_s or request.is_aged)
-            and replica.can_take(request)
-            and self._crashes.may_run(request, replica)
+            if replica is not home and self._may_fill(now_s, request, replica)
         ]
         if not with_room:
             return None
         if request.is_embedding:
             return least_outstanding(request, with_room)
-        with_room.sort(key=lambda r: (r is not home, r.token_s))
+        with_room.sort(key=lambda r: r.token_s)
         for replica in with_room:
             if request.is_aged or not self._harms(now_s, request, replica):
                 return replica
             replica.closed_until_s = now_s + CLOSED_S
         return None
+
+    def _may_fill(self, now_s: float, request: Request, replica: ReplicaState) -> bool:
+        """A request that may run anywhere may run here."""
+        return (
+            replica.has_room
+            and (replica.closed_until_s <= now_s or request.is_aged)
+            and replica.can_take(request)
+            and self._crashes.may_run(request, replica)
+        )
 
     def _harms(self, now_s: float, request: Request, replica: ReplicaState) -> bool:
         """One more best-effort request there would break a promise."""
@@ -474,11 +487,6 @@ class Router:
 
     def _clock(self, request: Request) -> FairClock:
         return self._fair.setdefault(request.arrival.model, FairClock())
-
-
-def _by_worth(model: ModelState) -> list[ReplicaState]:
-    """Ready replicas, those first whose capacity is worth least elsewhere: the slow ones."""
-    return sorted(model.ready(), key=lambda r: (r.tokens_per_s, r.order))
 
 
 def loss(request: Request) -> int:
