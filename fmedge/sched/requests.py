@@ -59,6 +59,7 @@ class Request:
         "replica",
         "sequence",
         "started_s",
+        "stays_until_s",
         "tag",
         "waited_s",
         "waits_since_s",
@@ -102,6 +103,7 @@ class Request:
         self.first_token_s = math.nan
         self.waits_since_s = now_s
         self.waited_s = 0.0  # before the wait that goes on
+        self.stays_until_s = -math.inf  # at its home, where it is planned, without another look
         self.num_withdrawals = 0
         self.num_moves = 0
         self.was_disturbed = False  # by a crash, a move or a withdrawal: its estimate is void

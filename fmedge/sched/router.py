@@ -41,8 +41,15 @@ MAX_ARRIVALS_A_TICK = 8
 """Replicas of which the next arrivals are guessed anew."""
 
 CLOSED_S = 0.04
+
 """For so long a replica where best effort would do harm is not looked at again for it, unless
 something ends there: less than the time between two ticks."""
+
+STAY_S = 0.1
+"""How often best effort that waits for its home is compared with what else is free."""
+
+MOVE_GAIN = 0.9
+"""It goes elsewhere for an end that is sooner by as much."""
 
 
 class Room(NamedTuple):
@@ -418,12 +425,34 @@ class Router:
             return None
         if request.is_embedding:
             return least_outstanding(request, with_room)
+        if home is not None and home.closed_until_s <= now_s:
+            with_room = self._earlier_than_at(home, now_s, request, with_room)
         with_room.sort(key=lambda r: r.token_s)
         for replica in with_room:
             if request.is_aged or not self._harms(now_s, request, replica):
                 return replica
             replica.closed_until_s = now_s + CLOSED_S
         return None
+
+    def _earlier_than_at(
+        self, home: ReplicaState, now_s: float, request: Request, others: list[ReplicaState]
+    ) -> list[ReplicaState]:
+        """Those where best effort would end before it would at home, where it was told to end; a
+        slot that is free on a slow replica may be no help."""
+        if now_s < request.stays_until_s:
+            return []
+        from fmedge.sched.fleet import Column
+
+        request.stays_until_s = now_s + STAY_S
+        others = [replica for replica in others if replica.is_estimated]
+        candidate = self.plans.candidate(now_s, request, others)
+        rows = self.plans.compare(now_s, candidate, [home, *others])
+        at_home_s = rows[0][Column.E2E]
+        return [
+            replica
+            for replica, row in zip(others, rows[1:], strict=True)
+            if row[Column.E2E] < MOVE_GAIN * at_home_s
+        ]
 
     def _may_fill(self, now_s: float, request: Request, replica: ReplicaState) -> bool:
         """A request that may run anywhere may run here."""
