@@ -19,12 +19,15 @@ $(STAMP): pyproject.toml setup.py $(NATIVE)
 	@echo "Building llama.cpp if pip has no wheel of it yet: about 6 minutes on 2 cores."
 	$(PY) -m pip install --disable-pip-version-check -q "setuptools>=80" "cffi==2.1.1" "$(PIN)"
 	$(PY) -m pip install --disable-pip-version-check -q --no-build-isolation -e ".[dev]"
+	@echo "Compiling the scheduler's kernels: about 20 seconds, once."
+	$(PY) -c "import fmedge.sched.kernels"
 	touch $@
 
 demo: install
 	$(PY) packaging/demo.py
 
 test: install
+	$(PY) -c "import fmedge.sched.kernels"
 	$(PY) -m pytest -n 2 --dist loadgroup
 
 check: install

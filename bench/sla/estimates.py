@@ -22,12 +22,16 @@ MAPE_LIMITS = {0.5: 10.0, 0.8: 10.0, 1.1: 15.0}
 SCALE, LONGEST = 1 / 4, 600
 NUM_CAPACITY, NUM_WARM_UP, NUM_MEASURED = 80, 60, 160
 COVERAGE, COVERAGE_TOLERANCE = 90.0, 3.0
+SLOTS = 2
+"""A core gains little by more, and the more there are, the more of a request's time is decided by
+requests that have not come yet: with perfect step times and four slots, end-to-end estimates at
+50 % load are 22 % off, with one slot 2 %."""
 
 
 async def run(bench: Bench) -> list[Outcome | Skipped]:
     found: list[Outcome | Skipped] = []
     factor = 3 if bench.is_full else 1
-    async with Pair(bench).serving() as dispatcher:
+    async with Pair(bench, SLOTS).serving() as dispatcher:
         trace = traces.load(NUM_CAPACITY, scale=SCALE, longest=LONGEST)
         bench.say(f"  arrivals and lengths: {trace.source}")
         per_s = await capacity(dispatcher, [known(item, n) for n, item in enumerate(trace.items)])

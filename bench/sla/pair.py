@@ -27,7 +27,7 @@ from fmedge.types import EngineInfo, EngineSettings, GenerationRequest, Workflow
 from tests import synthetic
 
 MODEL = "pair"
-SLOTS = 8
+SLOTS = 4
 CTX_SIZE = 1024
 READY_TIMEOUT_S = 120.0
 MEASURE_S = 10.0
@@ -86,14 +86,14 @@ def prompt(num_tokens: int, seed: int) -> bytes:
 class Pair:
     """The two replicas, to be started as often as needed; they are measured once."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, slots: int = SLOTS) -> None:
         files = {
             "fast": synthetic.cached("bench40m"),
             "slow": synthetic.cached("bench40m", quant="f16"),
         }
         self._engines = {
             name: EngineSettings(
-                model_path=str(path), ctx_size=CTX_SIZE, slots=SLOTS, threads=1, batch_size=512
+                model_path=str(path), ctx_size=CTX_SIZE, slots=slots, threads=1, batch_size=512
             )
             for name, path in files.items()
         }

@@ -72,11 +72,13 @@ class ReplicaEntry:
         )
         if drift is not None:
             self._drifts.inc()
-            log.warning(
+            log.log(
+                logging.WARNING if drift.ratio > 1 else logging.INFO,
                 "replica %s: %s steps take %.2f ms where they took %.2f ms (%.2fx), for %.1f s by "
-                "now; estimates follow. Another load on the machine, heat, or an upgrade?",
+                "now; estimates follow%s",
                 self.replica.name, drift.kind, drift.after_ms, drift.before_ms, drift.ratio,
                 drift.since_s,
+                ". Another load on the machine, or heat?" if drift.ratio > 1 else "",
             )  # fmt: skip
 
     def set_gauges(self) -> None:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from fmedge.types import EngineInfo, EngineSettings
 
 LOAD_TIMEOUT_S = 3600.0
+USUAL_KERNELS_S = 3.0
 CLOSE_TIMEOUT_S = 5.0
 HURRIED_CLOSE_TIMEOUT_S = 0.5
 
@@ -89,8 +90,7 @@ def build_dispatcher(config: Config, plans: list[ModelPlan], profiler: Profiler)
 
     server = config.server
     engines = {replica.name: replica.engine for plan in plans for replica in plan.replicas}
-    # In a thread, because it takes long: compiled once, then loaded from a cache.
-    kernels = asyncio.create_task(asyncio.to_thread(import_module, "fmedge.sched.kernels"))
+    kernels = asyncio.create_task(_load_kernels())
 
     async def profile(replica: Replica, _: EngineInfo) -> StepProfile:
         await asyncio.shield(kernels)
@@ -102,6 +102,15 @@ def build_dispatcher(config: Config, plans: list[ModelPlan], profiler: Profiler)
         profiler=profile if server.policy == "fmedge" else None,
         workflows=workflow_settings(config),
     )
+
+
+async def _load_kernels() -> None:
+    """In a thread, because it takes long: they are compiled once, then loaded from a cache."""
+    loading = asyncio.ensure_future(asyncio.to_thread(import_module, "fmedge.sched.kernels"))
+    done, _ = await asyncio.wait((loading,), timeout=USUAL_KERNELS_S)
+    if not done:
+        log.info("compiling the scheduler's kernels: about 20 s, once for each version")
+    await loading
 
 
 def _raise_file_limit() -> None:
