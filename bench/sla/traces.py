@@ -14,6 +14,8 @@ from pathlib import Path
 
 DATA = "FMEDGE_BENCH_DATA"
 TRACE = "traces/azure_llm_2023_conv.csv"
+FIRST = 1000
+"""The trace's first minutes are a burst unlike the rest of it."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +72,14 @@ def _azure(path: Path, skip: int, count: int) -> list[tuple[float, int, int]]:
     found: list[tuple[float, int, int]] = []
     with path.open(encoding="utf-8", newline="") as file:
         for number, row in enumerate(csv.DictReader(file)):
-            if number < skip:
+            if number < FIRST + skip:
                 continue
             if len(found) == count:
                 break
             at_s = datetime.fromisoformat(row["TIMESTAMP"][:26]).timestamp()
             found.append((at_s, int(row["ContextTokens"]), int(row["GeneratedTokens"])))
     if len(found) < count:
-        raise ValueError(f"{path}: has no {count} requests after the first {skip}")
+        raise ValueError(f"{path}: has no {count} requests after the first {FIRST + skip}")
     return found
 
 

@@ -393,6 +393,7 @@ class Dispatcher:
                 last = SequenceTokens(request_id, (), "length")
                 self._take_tokens(generation, last, time.monotonic())
                 return
+            generation.was_resumed = bool(generation.attempt_id)
             self._begin_attempt(generation, replica)
             generation.assigned_s = time.monotonic()
             message = _submit_message(generation, effect.engine_priority)

@@ -66,6 +66,7 @@ class Generation:
         self.emitted = array("i")
         self.replica = ""
         self.attempt_id = 0
+        self.was_resumed = False
         self.arrived_s = time.monotonic()
         self.assigned_s = 0.0
         self.first_token_s = 0.0

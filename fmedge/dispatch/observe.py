@@ -32,14 +32,18 @@ def observed_of(generation: Generation, now_s: float) -> Observed:
     """What a generation that ended just now took, as the front saw it."""
     e2e_s = now_s - generation.arrived_s
     ttft_s = (generation.first_token_s or now_s) - generation.arrived_s
-    l_q_s = nan
-    if generation.timings is not None:
-        l_q_s = generation.assigned_s - generation.arrived_s + generation.timings.queue_s
+    l_q_s = link_s = nan
+    timings = generation.timings
+    if timings is not None:
+        l_q_s = generation.assigned_s - generation.arrived_s + timings.queue_s
+        if not generation.was_resumed:
+            link_s = max(0.0, ttft_s - l_q_s - timings.prefill_s)
     return Observed(
         ttft_s=ttft_s,
         l_q_s=l_q_s,
         l_x_s=e2e_s - l_q_s,
         e2e_s=e2e_s,
+        link_s=link_s,
         num_output_tokens=generation.num_tokens,
         tokens=generation.emitted.tobytes(),
     )

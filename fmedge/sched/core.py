@@ -262,7 +262,7 @@ class SchedulerCore:
                 interval_s if math.isnan(past_s) else past_s + RATE_WEIGHT * (interval_s - past_s)
             )
         self._records.finish(now_s, request, observed)
-        self._router.on_finish(now_s, request, b"" if observed is None else observed.tokens)
+        self._router.on_finish(now_s, request, observed)
         effects = self._leave(now_s, request)
         # Idle time says nothing about pace.
         model.last_finish_s = now_s if model.num_open else math.nan

@@ -83,13 +83,15 @@ class StepFacts(Struct, frozen=True):
 
 
 class Observed(Struct, frozen=True, kw_only=True):
-    """What a request turned out to need, in seconds; nan is "not known". tokens: what it emitted,
-    packed int32, so that the mirror of its replica's KV holds them too."""
+    """What a request turned out to need, in seconds; nan is "not known". link_s: getting to the
+    replica and its first token back. tokens: what it emitted, packed int32, so that the mirror of
+    its replica's KV holds them too."""
 
     ttft_s: float = nan
     l_q_s: float = nan
     l_x_s: float = nan
     e2e_s: float = nan
+    link_s: float = nan
     num_output_tokens: int = -1
     tokens: bytes = b""
 

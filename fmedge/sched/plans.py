@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fmedge.sched.fleet import ReplicaFacts
 
 ARRIVAL_WEIGHT = 0.1
+LINK_WEIGHT, LINK_CLIP, FIRST_LINK_S = 0.05, 3.0, 0.01
 NUM_ARRIVALS = 16
 MIN_SIGMA, MAX_SIGMA = 0.03, 0.5
 SCENARIOS_AGAIN = 4
@@ -89,6 +90,7 @@ class Plans:
         self._quotes: dict[str, tuple[Quote, Quote]] = {}
         self._stale: set[str] = set()
         self._sigmas: dict[str, float] = {}
+        self._link_s: dict[str, float] = {}  # by model
         self._told: dict[int, Told] = {}
         self._unknown = LengthPredictor()
 
@@ -153,6 +155,7 @@ class Plans:
             lengths = self._unknown.predict((), arrival.min_tokens, arrival.max_tokens)
         self.set_order(request, replicas)
         request.held = self.prefixes.match(request.blocks, num_tokens)
+        link_s = self._link_s.get(arrival.model, 0.0)
         return Candidate(
             request_id=arrival.request_id,
             num_tokens=num_tokens,
@@ -161,9 +164,9 @@ class Plans:
             emitted=request.num_emitted,
             cdf=lengths.cdf,
             order_key=request.order_key,
-            ttft_due_s=request.ttft_due_s,
+            ttft_due_s=request.ttft_due_s - link_s,
             tpot_limit_s=promise.tpot_s,
-            e2e_due_s=request.e2e_due_s,
+            e2e_due_s=request.e2e_due_s - link_s,
             rest=arrival.rest,
             weight=promise.weight,
             num_cached=request.held,
@@ -335,6 +338,12 @@ class Plans:
             self.coverage.observe(key, quote, actual_s=actual_s, p50_s=row[p50], p90_s=row[p90])
         self._stale.add(told.replica)
 
+    def observe_link(self, model: str, link_s: float) -> None:
+        """How long a request of this model took to get to its replica, and its first token back. A
+        front that was held up once says little."""
+        past_s = self._link_s.get(model, min(link_s, FIRST_LINK_S))
+        self._link_s[model] = past_s + LINK_WEIGHT * (min(link_s, LINK_CLIP * past_s) - past_s)
+
     def sigma(self, model: str) -> float:
         """What estimates of this model's latencies did not know, relative."""
         return self._sigmas.get(model, PRIOR_SIGMA)
@@ -364,6 +373,10 @@ class Plans:
             :NUM_TOLD
         ]
         ttft, e2e = self._quotes_of(replica.name)
+        link_s = self._link_s.get(replica.model, 0.0)
+        l_q_s += link_s  # it is before the prefill, for the most part
+        ttft_s += link_s
+        e2e_s += link_s
         return ReplicaEstimate(
             replica=replica.name,
             num_cached_tokens=int(cached),

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fmedge.sched.baselines import least_outstanding
 from fmedge.sched.crashes import Crashes
 from fmedge.sched.decision import Decision
-from fmedge.sched.events import Assign, CoreSettings, Effect, StepFacts, Withdraw
+from fmedge.sched.events import Assign, CoreSettings, Effect, Observed, StepFacts, Withdraw
 from fmedge.sched.fair import FairClock
 from fmedge.sched.records import Records
 from fmedge.sched.requests import ModelState, ReplicaState, Request, engine_priority
@@ -356,7 +356,7 @@ class Router:
         if plans is not None and request_id in plans.fleet:
             plans.fleet.on_first_token(request_id, now_s)
 
-    def on_finish(self, now_s: float, request: Request, emitted: bytes) -> None:
+    def on_finish(self, now_s: float, request: Request, observed: Observed | None) -> None:
         """It is complete; it is still where it was."""
         if request.tag >= 0:
             num_off = request.arrival.num_prompt_tokens + request.num_emitted - request.work
@@ -367,6 +367,9 @@ class Router:
             return
         ttft_s = request.first_token_s - request.arrived_s
         self._plans.observe(request, ttft_s, now_s - request.arrived_s)
+        if observed is not None and not math.isnan(observed.link_s):
+            self._plans.observe_link(request.arrival.model, observed.link_s)
+        emitted = b"" if observed is None else observed.tokens
         self._plans.left_replica(request, request.replica, emitted)
 
     def forget(self, request: Request) -> None:
