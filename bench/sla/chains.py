@@ -25,7 +25,7 @@ WORKFLOW = "chain"
 STAGES = (("plan", 60, 12, 0.05), ("draft", 240, 72, 0.15), ("check", 120, 24, 0.0))
 """Name, prompt tokens, output tokens, seconds of tool time after it."""
 NUM_CHAINS, NUM_WARM_UP = 100, 30
-LOAD = 0.9
+LOAD = 0.65
 CHAIN_SHARE = 0.75
 SLACK = 2.6  # the promise, in units of an unloaded chain
 

@@ -154,7 +154,6 @@ class SchedulerCore:
                 self._records.event(now_s, culprit, "failed", message)
                 self._forget(culprit)
         for request in victims:
-            request.was_disturbed = True
             bisect.insort(model.waiting, request, key=Request.order)
         effects.extend(self._router.refresh(now_s, model))
         effects.extend(self._assign(now_s, model))

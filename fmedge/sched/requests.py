@@ -63,7 +63,6 @@ class Request:
         "tag",
         "waited_s",
         "waits_since_s",
-        "was_disturbed",
         "work",
     )
 
@@ -106,7 +105,6 @@ class Request:
         self.stays_until_s = -math.inf  # at its home, where it is planned, without another look
         self.num_withdrawals = 0
         self.num_moves = 0
-        self.was_disturbed = False  # by a crash, a move or a withdrawal: its estimate is void
         self.crashes = 0  # seen since it last made progress
         self.crashes_total = 0
         self.num_new_tokens = 0  # since the last crash
