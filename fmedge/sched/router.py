@@ -419,6 +419,9 @@ class Router:
             if request.is_embedding or request.is_aged or not self._harms(now_s, request, home):
                 return home
             home.closed_until_s = now_s + CLOSED_S
+        keeps_home = home is not None and home.closed_until_s <= now_s
+        if keeps_home and now_s < request.stays_until_s and not request.is_embedding:
+            return None
         with_room = [
             replica
             for replica in model.replicas.values()
@@ -428,7 +431,7 @@ class Router:
             return None
         if request.is_embedding:
             return least_outstanding(request, with_room)
-        if home is not None and home.closed_until_s <= now_s:
+        if home is not None and keeps_home:
             with_room = self._earlier_than_at(home, now_s, request, with_room)
         with_room.sort(key=lambda r: r.token_s)
         for replica in with_room:
@@ -442,8 +445,6 @@ class Router:
     ) -> list[ReplicaState]:
         """Those where best effort would end before it would at home, where it was told to end; a
         slot that is free on a slow replica may be no help."""
-        if now_s < request.stays_until_s:
-            return []
         from fmedge.sched.fleet import Column
 
         request.stays_until_s = now_s + STAY_S
