@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf, isinf
+from struct import Struct
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,9 @@ __all__ = [
 Sigmas = float | tuple[float, float, float]
 """How far estimates stray, as the deviation of ln(actual / estimate): of all, or of (ttft, tpot,
 e2e)."""
+
+
+_ROW = Struct(f"{arrays.NUM_FIELDS}d")
 
 
 class _Replica:
@@ -211,7 +215,9 @@ class Fleet:
         self, row: int, candidate: Candidate, serial: int, num_cached: int, now_s: float
     ) -> None:
         a, c = self._store.arrays, candidate
-        a.state[row] = (
+        _ROW.pack_into(
+            a.state,
+            row * _ROW.size,
             c.order_key,
             serial,
             c.request_id,
@@ -374,7 +380,12 @@ class Fleet:
         replicas, held = self._replicas, candidate.num_cached
         indices, cached = self._store.scratch(n)
         indices[:] = [replicas[name].index for name in chosen]
-        cached[:] = held if isinstance(held, int) else [held.get(name, 0) for name in chosen]
+        if isinstance(held, int):
+            cached.fill(held)
+        elif held:
+            cached[:] = [held.get(name, 0) for name in chosen]
+        else:
+            cached.fill(0)
         self._take_candidate(candidate, now_s)
         out = np.empty((n, len(Column)))
         self._bodies.run(
