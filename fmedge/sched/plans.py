@@ -200,7 +200,7 @@ class Plans:
             num_scenarios=_num_scenarios(self.fleet),
             with_harm=True,
             most_full=1,
-        ).tolist()
+        )[:, :NUM_TOLD].tolist()
         rows[0], rows[likely] = rows[likely], rows[0]
         return rows
 
@@ -215,7 +215,7 @@ class Plans:
             sigma=self.sigma(replicas[0].model),
             num_scenarios=_num_scenarios(self.fleet),
             with_harm=True,
-        ).tolist()
+        )[:, :NUM_TOLD].tolist()
         return rows
 
     def compare(
@@ -236,8 +236,22 @@ class Plans:
             num_scenarios=SCENARIOS_AGAIN,
             with_harm=with_harm,
             without=without,
-        ).tolist()
+        )[:, :NUM_TOLD].tolist()
         return rows
+
+    def ends(
+        self, now_s: float, candidate: Candidate, replicas: Sequence[ReplicaState]
+    ) -> list[float]:
+        """When it would end on each, in seconds from now, as `compare` has it."""
+        rows = self.fleet.assess(
+            now_s,
+            candidate,
+            [replica.name for replica in replicas],
+            sigma=self.sigma(replicas[0].model),
+            num_scenarios=SCENARIOS_AGAIN,
+        )
+        ends_s: list[float] = rows[:, Column.E2E].tolist()
+        return ends_s
 
     def outlook(self, now_s: float, replica: ReplicaState) -> list[Outlook]:
         """The prospects of all that is planned or runs there, in order of service."""

@@ -445,17 +445,14 @@ class Router:
     ) -> list[ReplicaState]:
         """Those where best effort would end before it would at home, where it was told to end; a
         slot that is free on a slow replica may be no help."""
-        from fmedge.sched.fleet import Column
-
         request.stays_until_s = now_s + STAY_S
         others = [replica for replica in others if replica.is_estimated]
         candidate = self.plans.candidate(now_s, request, others)
-        rows = self.plans.compare(now_s, candidate, [home, *others])
-        at_home_s = rows[0][Column.E2E]
+        at_home_s, *ends_s = self.plans.ends(now_s, candidate, [home, *others])
         return [
             replica
-            for replica, row in zip(others, rows[1:], strict=True)
-            if row[Column.E2E] < MOVE_GAIN * at_home_s
+            for replica, end_s in zip(others, ends_s, strict=True)
+            if end_s < MOVE_GAIN * at_home_s
         ]
 
     def _may_fill(self, now_s: float, request: Request, replica: ReplicaState) -> bool:
