@@ -12,7 +12,6 @@ from typing import Any
 
 from fmedge.sched.arrays import (
     ADMITTED,
-    ARRIVAL_GROUP,
     ARRIVAL_INTERVAL,
     ARRIVAL_PROMPT,
     ARRIVE,
@@ -109,9 +108,9 @@ def leave_list(ints: Any, which: int, count: int, e: int) -> None:
         j += 1
 
 
-def arrival_after(k: int, interval_s: float, group: int) -> float:
-    """When anticipated arrival number k comes: with its group, at the mean of their times."""
-    return (k // group * group + (group + 1) / 2) * interval_s
+def arrival_after(k: int, interval_s: float) -> float:
+    """When anticipated arrival number k comes."""
+    return (k + 1) * interval_s
 
 
 def expect_arrival(
@@ -125,7 +124,7 @@ def expect_arrival(
     # steps through the table that is coprime to its size, begun elsewhere in each scenario
     ints[LEFT, e] = arrival_draws[(k * 37 + scenario * 11) % NUM_ARRIVAL_DRAWS]
     floats[START, e] = floats[FIRST, e] = floats[END, e] = NEVER
-    floats[ARRIVE, e] = arrival_after(k, params[ARRIVAL_INTERVAL], int(params[ARRIVAL_GROUP]))
+    floats[ARRIVE, e] = arrival_after(k, params[ARRIVAL_INTERVAL])
 
 
 def youngest(ints: Any, num_decoding: int, num_slotted: int) -> int:

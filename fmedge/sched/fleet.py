@@ -179,9 +179,6 @@ class Fleet:
         known = self._store.arrays.cdfs[0] if cdf is None else cdf
         a = self._store.arrays
         self._bodies.draw_arrivals(a, replica.index, known, max_new, cdf is None)
-        stay_s = float(a.arrival_draws[replica.index].mean()) * params[arrays.DECODE_RATE]
-        at_a_time = min(replica.facts.slots, stay_s / interval_s)
-        params[arrays.ARRIVAL_GROUP] = max(1, int(at_a_time / 4))
 
     def on_step(self, name: str, now_s: float) -> None:
         """A replica ended a step, and began the next one: call it after what the step told."""

@@ -238,6 +238,7 @@ class Router:
         request.home = verdict.replica
         self._likely[request.promise.sla_class] = verdict.chosen
         request.judged_at_s, request.judged_harm = now_s, verdict.harm
+        request.stays_until_s = now_s + STAY_S  # all others were looked at just now
         self.plans.put(now_s, candidate, request.home)
         if verdict.victim is None:
             return []
