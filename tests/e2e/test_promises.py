@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,6 +154,13 @@ def test_what_was_learned_is_there_after_a_restart(folder: Path, promising: Serv
     stored = list((folder / "state" / "profiles").glob("*.json"))
     assert len(stored) >= 1
     with serve(folder, ["--config", str(folder / "fmedge.toml")]) as again:
-        text = again.text()
-        assert text.count("step times as stored") == len(stored)
-        assert json.loads(fetch(f"{again.url}/health"))["status"] == "ok"
+        deadline_s = time.monotonic() + 60.0
+        while set(states(again)) != {"ready"}:
+            assert time.monotonic() < deadline_s
+        assert again.text().count("step times as stored") == len(stored)
+
+
+def states(server: Server) -> list[str]:
+    """Of the replicas."""
+    (model,) = json.loads(fetch(f"{server.url}/admin/status"))["load"]["models"]
+    return [replica["status"]["state"] for replica in model["replicas"]]
