@@ -44,8 +44,8 @@ class Placement:
         self._owners: list[Sequence | None] = [None] * num_ids
         self._cache = PrefixCache()
         is_offloaded = any(m.weights and m.device != "CPU" for m in info.memory)
-        # On a CPU a row more changes the path that llama.cpp's attention takes, and with it the last
-        # bits of others' logits: what a seed gives must not depend on what the loop has learned.
+        # On a CPU a row more changes the path that llama.cpp's attention takes, and so the last
+        # bits of others' logits: what a seed gives must not depend on what the loop learned.
         self._can_fill = is_offloaded and not info.kv_unified and not info.is_recurrent
         self.filled_gap = MAX_FILLER_GAP if is_offloaded else 0  # widest; the loop learns it
         stream_bytes = sum(m.context for m in info.memory) // max(1, info.slots)
