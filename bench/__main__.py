@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import os
 import sys
 import time
@@ -25,46 +26,14 @@ LARGEST_IDLE_LOAD = 0.5
 Row = Callable[[Bench], Coroutine[Any, Any, list[Outcome | Skipped]]]
 
 
-async def _sampler(bench: Bench) -> list[Outcome | Skipped]:
-    from bench import sampler  # loads the kernels, which no other row needs in this process
+def _lazy(module: str) -> Row:
+    """A row whose module loads kernels, which no other row needs in this process."""
 
-    return await sampler.run(bench)
+    async def run(bench: Bench) -> list[Outcome | Skipped]:
+        row: Row = importlib.import_module(module).run
+        return await row(bench)
 
-
-async def _gemm(bench: Bench) -> list[Outcome | Skipped]:
-    from bench import gemm  # as above
-
-    return await gemm.run(bench)
-
-
-async def _estimates(bench: Bench) -> list[Outcome | Skipped]:
-    from bench.sla import estimates  # the scheduler with its compiled kernels
-
-    return await estimates.run(bench)
-
-
-async def _attainment(bench: Bench) -> list[Outcome | Skipped]:
-    from bench.sla import attainment  # as above
-
-    return await attainment.run(bench)
-
-
-async def _chains(bench: Bench) -> list[Outcome | Skipped]:
-    from bench.sla import chains  # as above
-
-    return await chains.run(bench)
-
-
-async def _foreign(bench: Bench) -> list[Outcome | Skipped]:
-    from bench.foreign import row  # loads the estimator
-
-    return await row.run(bench)
-
-
-async def _decisions(bench: Bench) -> list[Outcome | Skipped]:
-    from bench import decisions  # the estimator, as above
-
-    return await decisions.run(bench)
+    return run
 
 
 ROWS: dict[str, Row] = {
@@ -72,14 +41,14 @@ ROWS: dict[str, Row] = {
     "shared": throughput.shared,
     "interference": interference.run,
     "single": single.run,
-    "sampler": _sampler,
-    "gemm": _gemm,
-    "estimates": _estimates,
-    "foreign": _foreign,
-    "attainment": _attainment,
-    "chains": _chains,
+    "sampler": _lazy("bench.sampler"),
+    "gemm": _lazy("bench.gemm"),
+    "estimates": _lazy("bench.sla.estimates"),
+    "foreign": _lazy("bench.foreign.row"),
+    "attainment": _lazy("bench.sla.attainment"),
+    "chains": _lazy("bench.sla.chains"),
     "front": front.run,
-    "decisions": _decisions,
+    "decisions": _lazy("bench.decisions"),
     "startup": startup.run,
     "health": health.run,
     "soak": soak.run,
