@@ -207,10 +207,13 @@ class EngineLoop:
     def _learn(self, num_rows: int, step_s: float) -> None:
         """From a step that only decoded."""
         self._rates = learn_rates(self._rates, num_prefill_tokens=0, num_decoding=1, step_s=step_s)
+        placement = self._placement
+        if not placement.can_fill:
+            return
         self._costs = learn_costs(
             self._costs, num_passes=self._num_passes, num_rows=num_rows, step_s=step_s
         )
-        self._placement.filled_gap = widest_filled_gap(self._costs, self._placement.filled_gap)
+        placement.filled_gap = widest_filled_gap(self._costs, placement.filled_gap)
 
     def _fill_with_fillers(self) -> list[int]:
         """Add decoding sequences and throw-away tokens by sequence id; the former's rows."""

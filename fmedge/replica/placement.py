@@ -46,8 +46,8 @@ class Placement:
         is_offloaded = any(m.weights and m.device != "CPU" for m in info.memory)
         # On a CPU a row more changes the path that llama.cpp's attention takes, and so the last
         # bits of others' logits: what a seed gives must not depend on what the loop learned.
-        self._can_fill = is_offloaded and not info.kv_unified and not info.is_recurrent
-        self.filled_gap = MAX_FILLER_GAP if is_offloaded else 0  # widest; the loop learns it
+        self.can_fill = is_offloaded and not info.kv_unified and not info.is_recurrent
+        self.filled_gap = MAX_FILLER_GAP  # widest; the loop learns it
         stream_bytes = sum(m.context for m in info.memory) // max(1, info.slots)
         self._copy_bytes = 0 if info.kv_unified else stream_bytes
         self._filler_token = (0).to_bytes(4, "little")
@@ -181,7 +181,7 @@ class Placement:
     def fillers_for(self, ids: AnySequence[int]) -> list[int]:
         """Idle streams to run along with these ascending ids (see `choose_fillers`)."""
         if (
-            not (self._can_fill and self.filled_gap)
+            not (self.can_fill and self.filled_gap)
             or len(ids) < 2
             or ids[-1] - ids[0] == len(ids) - 1
         ):
