@@ -145,6 +145,7 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     tensor_overrides: (regex on tensor name, buffer type name).
     type_k, type_v: KV types by ggml name, such as "f16", "q8_0".
     pooling: "" as the model says, or "none", "mean", "cls", "last", "rank".
+    rpc: HOST:PORT of device servers, whose devices are RPC0, RPC1, ... in this order.
     """
 
     model_path: str
@@ -169,6 +170,7 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     offload_kqv: bool = True
     op_offload: bool = True
     pooling: str = ""
+    rpc: tuple[str, ...] = ()
 
 
 class DeviceMemory(Struct, frozen=True):
@@ -181,7 +183,10 @@ class DeviceMemory(Struct, frozen=True):
 
 
 class EngineInfo(Struct, frozen=True, kw_only=True):
-    """What a loaded engine is: sizes in tokens unless named otherwise."""
+    """What a loaded engine is: sizes in tokens unless named otherwise.
+
+    layer_devices: where llama.cpp says each layer's weights are, the output head last; () unknown.
+    """
 
     ctx_size: int
     slots: int
@@ -204,6 +209,7 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     description: str
     memory: tuple[DeviceMemory, ...]
     load_s: float = 0.0
+    layer_devices: tuple[str, ...] = ()
 
 
 class DeviceInfo(Struct, frozen=True, kw_only=True):

@@ -1,0 +1,44 @@
+"""A device as the provisioner sees it, whether it is here or only described."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Literal
+
+from msgspec import Struct
+
+HOST = "CPU"
+"""ggml's name of the host's own processor, which takes whatever no other device does."""
+
+
+class Device(Struct, frozen=True, kw_only=True):
+    """One device. memory_bytes: what a plan may count on, the device being free of our own
+    replicas; reserve_bytes of it stay untouched. backend_bytes: what one process that uses it
+    costs on it beside buffers. bandwidth_gb_s (1e9 bytes) and tflop_s (dense 16-bit) are peaks
+    where `source` is a data sheet's ("catalogue", "file"), reached ones where "measured".
+    link_gb_s, link_s: from and to the host, a transfer's bandwidth and its latency. endpoint: the
+    RPC server that offers it, "" on this machine.
+    """
+
+    name: str
+    type: Literal["cpu", "gpu", "igpu", "rpc"]
+    memory_bytes: int
+    bandwidth_gb_s: float
+    tflop_s: float
+    kind: str = ""
+    backend: str = ""
+    reserve_bytes: int = 0
+    backend_bytes: int = 0
+    link_gb_s: float = inf
+    link_s: float = 0.0
+    num_cores: int = 0
+    source: Literal["measured", "catalogue", "file", "guess"] = "guess"
+    endpoint: str = ""
+
+    @property
+    def capacity_bytes(self) -> int:
+        return max(0, self.memory_bytes - self.reserve_bytes)
+
+    @property
+    def is_host(self) -> bool:
+        return self.type == "cpu"
