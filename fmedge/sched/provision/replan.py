@@ -1,0 +1,249 @@
+"""When to plan anew, and how to get from one plan to the next.
+
+The rule: a plan is left alone unless something is really different: a device came or went,
+promises are being missed, or demand is no longer what was planned for. Each of these has to last,
+and a new plan has to gain enough to pay for the change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from fmedge.sched.provision.plan import Plan, PlannedReplica
+
+
+class ReplanSettings(Struct, frozen=True, kw_only=True):
+    """cooldown_s: the least time between two plans, but where a device is lost. device_back_s: a
+    device must have been there so long to be counted on again. min_judged: promises that must
+    have come due before their misses count; miss_margin: misses beyond what the target allows, as
+    a share. demand_factor: how many times more or less the rate is than it was planned for.
+    lasting_s: how long either has to go on. min_gain: the share by which a new plan must be better.
+    """
+
+    cooldown_s: float = 60.0
+    device_back_s: float = 15.0
+    min_judged: int = 20
+    miss_margin: float = 0.05
+    demand_factor: float = 2.0
+    lasting_s: float = 15.0
+    min_gain: float = 0.1
+
+
+class ModelSignal(Struct, frozen=True, kw_only=True):
+    """What a model was asked for lately: requests per second, promises that came due (judged) and
+    those of them that were broken or refused, and the share that shall hold."""
+
+    model: str
+    rate_per_s: float
+    num_judged: int = 0
+    num_missed: int = 0
+    target: float = 0.9
+
+
+class Replanner:
+    """Watches signals between plans. Times are seconds of one monotonic clock."""
+
+    def __init__(self, settings: ReplanSettings | None = None) -> None:
+        self._settings = settings or ReplanSettings()
+        self._planned_at_s = 0.0
+        self._rates: dict[str, float] = {}
+        self._devices: frozenset[str] = frozenset()
+        self._since_s: dict[str, float] = {}
+
+    def planned(
+        self, now_s: float, rates_per_s: Mapping[str, float], devices: Iterable[str]
+    ) -> None:
+        """A plan for these rates on these devices is in force, or was found not worth its change:
+        either way what it was made for is the new normal. A rate of 0 is not known."""
+        self._planned_at_s = now_s
+        self._rates = dict(rates_per_s)
+        self._devices = frozenset(devices)
+        self._since_s.clear()
+
+    def review(self, now_s: float, models: Sequence[ModelSignal], devices: Iterable[str]) -> str:
+        """Why to plan anew now, as a sentence; "" to leave things alone."""
+        present = frozenset(devices)
+        lost = self._devices - present
+        if lost:
+            return f"{_names(lost)} {'is' if len(lost) == 1 else 'are'} gone"
+        reasons: dict[str, tuple[float, str]] = {}
+        back = present - self._devices
+        if back:
+            what = f"{_names(back)} can be used"
+            reasons["devices " + ",".join(sorted(back))] = (self._settings.device_back_s, what)
+        for signal in models:
+            for key, reason in self._of_model(signal):
+                reasons[key] = (self._settings.lasting_s, reason)
+        self._since_s = {key: self._since_s.get(key, now_s) for key in reasons}
+        if now_s - self._planned_at_s < self._settings.cooldown_s:
+            return ""
+        lasting = (
+            reason
+            for key, (needed_s, reason) in reasons.items()
+            if now_s - self._since_s[key] >= needed_s
+        )
+        return next(lasting, "")
+
+    def _of_model(self, signal: ModelSignal) -> Iterable[tuple[str, str]]:
+        settings = self._settings
+        if signal.num_judged >= settings.min_judged:
+            missed = signal.num_missed / signal.num_judged
+            if missed > 1 - signal.target + settings.miss_margin:
+                yield (
+                    f"misses {signal.model}",
+                    f"{signal.model} misses {missed:.0%} of its promises, and {signal.target:.0%} "
+                    "shall hold",
+                )
+        planned, rate = self._rates.get(signal.model, 0.0), signal.rate_per_s
+        if planned <= 0:
+            return
+        if rate > planned * settings.demand_factor:
+            yield (
+                f"more {signal.model}",
+                f"{signal.model} is asked {rate:.2g} times a second, and {planned:.2g} were "
+                "planned for",
+            )
+        elif rate < planned / settings.demand_factor:
+            yield (
+                f"less {signal.model}",
+                f"{signal.model} is asked only {rate:.2g} times a second, and {planned:.2g} were "
+                "planned for",
+            )
+
+    def is_worth(self, current: float, new: float) -> bool:
+        """Whether a plan pays for the change to it; both objectives under the same demand, less
+        is better."""
+        return new < current * (1 - self._settings.min_gain)
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """One step from plan to plan. `replica`: to start (with its name as it shall be) or the name of
+    one to stop."""
+
+    action: Literal["start", "stop"]
+    replica: PlannedReplica | str
+
+    @property
+    def name(self) -> str:
+        return self.replica if isinstance(self.replica, str) else self.replica.name
+
+
+def transition(running: Plan, wanted: Plan, capacity: Mapping[str, int]) -> tuple[Change, ...]:
+    """The steps from one plan to another, in their order; none where they are the same.
+
+    A replica that is in both goes on. What is new starts before what is old stops wherever both
+    fit into the devices' bytes (capacity), so that a model is served throughout; a model's last
+    replica is stopped only when nothing else makes room.
+    """
+    old = list(running.replicas)
+    new = []
+    for replica in wanted.replicas:
+        same = next((r for r in old if _is_same(r, replica)), None)
+        if same is None:
+            new.append(replica)
+        else:
+            old.remove(same)
+    kept = [r for r in running.replicas if all(r is not gone for gone in old)]
+    bytes_of = _bytes_by_device(wanted)
+    held = {r.name: _bytes_by_device(running)[r.name] for r in running.replicas}
+    names = {r.name for r in running.replicas}
+    serving = [r.model for r in running.replicas]
+    changes: list[Change] = []
+    while new:
+        free = dict(capacity)
+        for used in held.values():
+            for device, num_bytes in used.items():
+                free[device] = free.get(device, 0) - num_bytes
+        fitting = next((r for r in new if _fits(bytes_of[r.name], free)), None)
+        if fitting is None and old:
+            blocked = bytes_of[new[0].name]
+            victim = min(old, key=lambda r: _cost_of_stopping(r, held, blocked, free, serving))
+            changes.append(Change(action="stop", replica=victim.name))
+            old.remove(victim)
+            serving.remove(victim.model)
+            del held[victim.name]
+            continue
+        started = fitting or new[0]  # with nothing left to stop, loading it will tell
+        new.remove(started)
+        own = _unused_name(started, names)
+        names.add(own)
+        held[own] = bytes_of[started.name]
+        serving.append(started.model)
+        changes.append(Change(action="start", replica=replace(started, name=own)))
+    changes += [Change(action="stop", replica=r.name) for r in old]
+    assert not any(change.name in {r.name for r in kept} for change in changes)
+    return tuple(changes)
+
+
+def after(running: Plan, wanted: Plan, changes: Sequence[Change]) -> Plan:
+    """The plan in force when the changes are made: `wanted`, by the names that things then have."""
+    started = [c.replica for c in changes if isinstance(c.replica, PlannedReplica)]
+    stopped = {c.name for c in changes if c.action == "stop"}
+    left = [r for r in running.replicas if r.name not in stopped] + started
+    renamed: dict[str, str] = {}
+    replicas = []
+    for replica in wanted.replicas:
+        match = next(r for r in left if _is_same(r, replica))
+        left.remove(match)
+        renamed[replica.name] = match.name
+        replicas.append(replace(replica, name=match.name))
+    devices = tuple(
+        replace(
+            device,
+            breakdown=tuple(
+                replace(use, replica=renamed.get(use.replica, use.replica))
+                for use in device.breakdown
+            ),
+        )
+        for device in wanted.devices
+    )
+    return replace(wanted, replicas=tuple(replicas), devices=devices)
+
+
+def _is_same(a: PlannedReplica, b: PlannedReplica) -> bool:
+    return (a.model, a.file, a.ranges, a.engine) == (b.model, b.file, b.ranges, b.engine)
+
+
+def _bytes_by_device(plan: Plan) -> dict[str, dict[str, int]]:
+    held: dict[str, dict[str, int]] = {replica.name: {} for replica in plan.replicas}
+    for device in plan.devices:
+        for use in device.breakdown:
+            held.setdefault(use.replica, {})[device.name] = use.memory.total
+    return held
+
+
+def _fits(needed: Mapping[str, int], free: Mapping[str, int]) -> bool:
+    return all(num_bytes <= free.get(device, 0) for device, num_bytes in needed.items())
+
+
+def _cost_of_stopping(
+    replica: PlannedReplica,
+    held: Mapping[str, Mapping[str, int]],
+    blocked: Mapping[str, int],
+    free: Mapping[str, int],
+    serving: Sequence[str],
+) -> tuple[bool, bool, float]:
+    """Smaller is better to stop: one that makes room where room lacks, whose model has others."""
+    frees = sum(
+        min(num_bytes, blocked[device] - free.get(device, 0))
+        for device, num_bytes in held[replica.name].items()
+        if blocked.get(device, 0) > free.get(device, 0)
+    )
+    return frees <= 0, serving.count(replica.model) == 1, -frees
+
+
+def _unused_name(replica: PlannedReplica, names: set[str]) -> str:
+    if replica.name not in names:
+        return replica.name
+    number = 0
+    while f"{replica.model}/{number}" in names:
+        number += 1
+    return f"{replica.model}/{number}"
+
+
+def _names(devices: Iterable[str]) -> str:
+    return " and ".join(sorted(devices))
