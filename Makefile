@@ -10,7 +10,7 @@ C_FILES := $(wildcard fmedge/_native/fm_*.c fmedge/_native/fm_*.cpp fmedge/_nati
 # llama.cpp's RPC backend lets one model's layers lie on several machines.
 export CMAKE_ARGS ?= -DGGML_RPC=ON
 
-.PHONY: install demo test check check-native bench bench-sla format clean
+.PHONY: install demo test check check-native bench bench-sla bench-plan format clean
 
 install: $(STAMP)
 
@@ -45,6 +45,9 @@ bench: install
 
 bench-sla: install
 	$(PY) -m bench estimates foreign decisions attainment chains
+
+bench-plan: install
+	$(PY) -m bench plan-optimal plan-memory plan-speed plan-split plan-swap plan-restore
 
 format: install
 	$(VENV)/bin/ruff check --fix .

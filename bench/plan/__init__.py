@@ -1,0 +1,1 @@
+"""What the Resource Provisioner is measured by."""
