@@ -4,7 +4,6 @@ for every model. Whatever is not understood is a ConfigError that names where it
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import msgspec
 from fmedge.config import blocks
 from fmedge.config.blocks import ModelBlock
 from fmedge.config.cross import cross_check
+from fmedge.config.files import read_toml
 from fmedge.config.promises import SlaConfig, WorkflowConfig
 from fmedge.config.settings import (
     ENV_PREFIX,
@@ -49,7 +49,7 @@ def load_config(
     file = file or env.get(ENV_PREFIX + "CONFIG") or None
     layers = _Layers()
     if file:
-        _from_file(layers, _read_toml(Path(file)), Path(file), known)
+        _from_file(layers, read_toml(Path(file)), Path(file), known)
     layers.overrides |= _from_env(env, known)
     layers.overrides |= {
         known[key]: (known[key].flag, value)
@@ -75,19 +75,6 @@ class _Layers:
         self.sla: dict[str, SlaConfig] = {}
         self.workflows: dict[str, WorkflowConfig] = {}
         self.places: dict[str, str] = {}
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text ({error.reason})") from error
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read the config file: {error.strerror}") from error
-    try:
-        return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # also of numbers and nestings beyond all sense
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
 
 
 def _from_file(
@@ -170,6 +157,7 @@ def _build(layers: _Layers, chosen: list[Mapping[str, Any]], file: str) -> Confi
                 name=entry.name,
                 aliases=entry.aliases,
                 engine=EngineSettings(model_path="", **engine),
+                given=frozenset(engine) | frozenset(values),
                 **values,
             )
         )

@@ -74,6 +74,11 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
         Meta(description="a replica's speed: auto is as stored, else measured when it has loaded; "
              "prior is reckoned from the hardware's figures alone"),
     ] = "auto"  # fmt: skip
+    placement: Annotated[
+        Literal["auto", "once", "manual"],
+        Meta(description="who decides replicas and layers: auto plans at start and whenever things "
+             "change, once at start alone, manual leaves it to the settings and to llama.cpp"),
+    ] = "auto"  # fmt: skip
     state_dir: Annotated[
         str,
         Meta(description="folder for what is learned; empty is $XDG_STATE_HOME/fmedge",
@@ -99,7 +104,8 @@ class ClientConfig(Struct, frozen=True, kw_only=True):
 
 class ModelConfig(Struct, frozen=True, kw_only=True):
     """One served model. `model` is a path, a name or hf:org/repo[:QUANT|/file]; `name` is what
-    requests call it ("" derives it from `model`); `engine.model_path` is empty until resolved."""
+    requests call it ("" derives it from `model`); `engine.model_path` is empty until resolved.
+    given: the keys that somebody set, which the provisioner leaves as they are."""
 
     model: str
     name: str = ""
@@ -109,6 +115,7 @@ class ModelConfig(Struct, frozen=True, kw_only=True):
         str, Meta(description="Jinja chat template instead of the model's own", extra=_PATH)
     ] = ""
     engine: EngineSettings = EngineSettings(model_path="")
+    given: frozenset[str] = frozenset()
 
 
 class ReplicaConfig(Struct, frozen=True, kw_only=True):
