@@ -95,7 +95,7 @@ def _dispatch(args: list[str]) -> int:
         module = import_module(f"fmedge.cli.{VERBS[verb][0]}")
         parser = Parser(prog=f"fmedge {verb}", description=_sentence(VERBS[verb][1]))
         module.add_arguments(parser)
-        return int(module.run(parser.parse_args(rest)))
+        return int(module.run(parser.parse_intermixed_args(rest)))
     if args and not args[0].startswith("-"):
         from difflib import get_close_matches
 

@@ -64,7 +64,7 @@ def test_what_it_says(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_as_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["config", "check", str(file), "--json", "--policy", "round_robin"]) == 0
+    assert main(["config", "check", "--json", str(file), "--policy", "round_robin"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["sla"]["interactive"]["ttft_ms"] == 500
     assert shown["sla"]["interactive"]["e2e_ms"] is None
