@@ -13,7 +13,7 @@ class LayerShape(Struct, frozen=True, kw_only=True):
     (active_expert_params of them). k_width, v_width: elements of K and V that a token leaves in
     the cache, 0 where the layer caches none. window: it attends to so many last tokens, 0 to all.
     state_bytes: of a recurrent state, for each sequence. attention_width: query heads x head size.
-    quant: the type that most of its bytes have.
+    quant: the type that most of its bytes have. pad_bytes: what CUDA's padding of rows adds.
     """
 
     weight_bytes: int
@@ -27,6 +27,7 @@ class LayerShape(Struct, frozen=True, kw_only=True):
     state_bytes: int = 0
     attention_width: int = 0
     quant: str = ""
+    pad_bytes: int = 0
 
     @property
     def read_bytes(self) -> float:
@@ -38,7 +39,10 @@ class ModelShape(Struct, frozen=True, kw_only=True):
     """One model file (all its splits). name: what the planner calls the model, equal for several
     quantisations of one. input_bytes: the token embedding, which lies on the host; output_bytes:
     the head with its norm, behind the last layer (a tied embedding is there a second time).
-    is_known: False for an architecture whose memory is only bounded from above."""
+    is_known: False for an architecture whose memory is only bounded from above. tied_bytes: of
+    output_bytes, what a host that holds the head and the embedding holds once. shared_bytes: of
+    tensors that every device has which holds a layer. output_pad_bytes: as LayerShape.pad_bytes.
+    """
 
     name: str
     file: str
@@ -56,6 +60,9 @@ class ModelShape(Struct, frozen=True, kw_only=True):
     num_experts: int = 0
     num_experts_used: int = 0
     is_known: bool = True
+    tied_bytes: int = 0
+    shared_bytes: int = 0
+    output_pad_bytes: int = 0
 
     @property
     def num_layers(self) -> int:
