@@ -6,6 +6,7 @@ call that releases the GIL.
 
 from __future__ import annotations
 
+import mmap
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -194,17 +195,27 @@ class Engine:
         """One more than the sequence's last position; 0 if empty."""
         return check(lib.fm_engine_seq_len(self._open_handle(), seq))
 
-    def state_save(self, seq: int) -> bytes:
-        """A sequence's KV, to be restored into any sequence of the same model and settings."""
+    def state_size(self, seq: int) -> int:
+        """Bytes that state_save would give now. NativeError while a copy is pending."""
+        num_bytes = ffi.new("size_t *")
+        check(lib.fm_engine_state_size(self._open_handle(), seq, num_bytes))
+        return int(num_bytes[0])
+
+    def state_save(self, seq: int) -> memoryview:
+        """A sequence's KV, to be restored into any sequence of the same model and settings.
+
+        With a sliding window it lacks what the window has left behind: a sequence that was
+        restored must not be cut. Fresh pages, written once: their first touch is what costs.
+        """
         num_bytes = ffi.new("size_t *")
         handle = self._open_handle()
         check(lib.fm_engine_state_size(handle, seq, num_bytes))
-        state = bytearray(num_bytes[0])
+        state = mmap.mmap(-1, max(1, num_bytes[0]))
         data = ffi.from_buffer("uint8_t[]", state)
         check(lib.fm_engine_state_save(handle, seq, data, len(state), num_bytes))
-        return bytes(memoryview(state)[: num_bytes[0]])
+        return memoryview(state)[: num_bytes[0]]
 
-    def state_restore(self, seq: int, state: bytes) -> None:
+    def state_restore(self, seq: int, state: bytes | memoryview) -> None:
         """Replaces a sequence's KV by a saved one; the sequence is empty if that fails."""
         data = ffi.from_buffer("uint8_t[]", state)
         check(lib.fm_engine_state_restore(self._open_handle(), seq, data, len(state)))
@@ -283,6 +294,7 @@ def _info(raw: Any, memory: tuple[DeviceMemory, ...], load_s: float) -> EngineIn
         has_decoder=raw.has_decoder,
         is_recurrent=raw.is_recurrent,
         can_shift=raw.can_shift,
+        window_tokens=raw.window_tokens,
         description=ffi.string(raw.description).decode("utf-8", "replace"),
         memory=memory,
         load_s=load_s,

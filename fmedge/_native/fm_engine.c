@@ -347,6 +347,7 @@ static void fill_info(fm_engine *engine, const fm_engine_params *params) {
     info->has_encoder = llama_model_has_encoder(model);
     info->has_decoder = llama_model_has_decoder(model);
     info->is_recurrent = llama_model_is_recurrent(model) || llama_model_is_hybrid(model);
+    info->window_tokens = llama_model_n_swa(model);
     info->can_generate = engine->memory != NULL && !engine->embeds_whole && info->has_decoder &&
                          !info->has_encoder && !llama_model_is_diffusion(model);
     info->can_shift = engine->memory != NULL && llama_memory_can_shift(engine->memory);

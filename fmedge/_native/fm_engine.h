@@ -78,6 +78,7 @@ typedef struct {
     bool has_decoder;
     bool can_generate;
     bool is_recurrent;
+    int32_t window_tokens; /* of sliding or chunked attention; 0: every layer sees everything */
     bool can_shift;
     char description[128];
 } fm_engine_info;
