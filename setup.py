@@ -18,4 +18,13 @@ gemm = Extension(
     py_limited_api=True,
 )
 
-setup(cffi_modules=["fmedge/_native/build.py:ffibuilder"], ext_modules=[gemm])
+# Preloaded into the processes that run llama.cpp's RPC server, see fm_handover.h.
+handover = Extension(
+    "fmedge._native._handover",
+    sources=sorted(glob("fmedge/_native/handover/*.c")),
+    depends=sorted(glob("fmedge/_native/handover/*.h")),
+    extra_compile_args=["-O2", "-g1", "-fvisibility=hidden", "-Wall", "-Wextra"],
+    py_limited_api=True,
+)
+
+setup(cffi_modules=["fmedge/_native/build.py:ffibuilder"], ext_modules=[gemm, handover])

@@ -35,6 +35,10 @@ class StepAbortedError(NativeError):
     """The step in flight was aborted on request; KV of its ubatches may be partly written."""
 
 
+class DeviceError(FmedgeError):
+    """A device cannot be used: its server is down, is none, or says what cannot be."""
+
+
 class ModelFileError(FmedgeError):
     """A model file is missing, broken, truncated or not a GGUF."""
 

@@ -33,6 +33,7 @@ VERBS = {
     "workflows": ("workflows", "show how workflows keep their promise, and what would help"),
     "profile": ("profile", "measure how long a model's engine steps take here"),
     "bench": ("bench", "put load on an OpenAI-compatible server and measure it"),
+    "device-server": ("device_server", "offer this machine's devices to a fmedge elsewhere"),
     "config": ("config", "check a configuration"),
     "version": ("version", "show versions"),
 }
@@ -109,7 +110,7 @@ def _dispatch(args: list[str]) -> int:
 
 
 def _top_parser() -> Parser:
-    verbs = "\n".join(f"  {name:9} {text}" for name, (_, text) in VERBS.items())
+    verbs = "\n".join(f"  {name:13} {text}" for name, (_, text) in VERBS.items())
     parser = Parser(
         prog="fmedge",
         usage="fmedge VERB [OPTION ...]",
