@@ -30,20 +30,23 @@ FLOOR_SHARE = 0.7
 def queue_refusal(
     name: str, model: ModelState | None, max_waiting: int, request_id: int
 ) -> Refuse | None:
-    """What needs no look at the request: no such model, none ready, or its queue is full."""
+    """What needs no look at the request: no such model, none that will be ready, or its queue is
+    full."""
     if model is None:
         return Refuse(request_id, "model_not_found", f"No model named {name} is served.", 0.0)
     replicas = list(model.replicas.values())
-    if not replicas:
+    cold = model.cold
+    if not replicas and (cold is None or model.gone_reason):
         message = f"Model {name} is not available: {model.gone_reason}"
-        return Refuse(request_id, "model_failed", message, MAX_RETRY_AFTER_S)
-    if all(replica.capacity == 0 for replica in replicas):
+        retry_s = MAX_RETRY_AFTER_S if cold is None else whole_seconds(cold.retry_after_s)
+        return Refuse(request_id, "model_failed", message, retry_s)
+    if cold is None and all(replica.capacity == 0 for replica in replicas):
         return Refuse(request_id, "loading", f"Model {name} is still loading.", 2.0)
     num_waiting = len(model.waiting)
     if num_waiting >= max_waiting and not any(r.has_room for r in replicas):
         message = (
             f"Model {name} has {num_waiting} requests waiting, which is as many as are allowed."
-            if num_waiting
+            if num_waiting or not replicas
             else f"Every replica of model {name} is busy, and requests may not wait."
         )
         return Refuse(request_id, "overloaded", message, _queue_retry_after_s(model))

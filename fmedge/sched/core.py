@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fmedge.sched.admission import bound_refusal, queue_refusal
 from fmedge.sched.baselines import BASELINES, CentralQueue, choice
+from fmedge.sched.cold import Cold, OpenWork, judge_cold, open_work
 from fmedge.sched.crashes import PROGRESS_TOKENS, Crashes, blame
 from fmedge.sched.decision import Decision
 from fmedge.sched.events import (
@@ -76,6 +77,7 @@ class SchedulerCore:
         self._replicas: dict[str, ReplicaState] = {}
         self._requests: dict[int, Request] = {}
         self._num_arrived = 0
+        self._num_added = 0
         self._is_draining = False
         self._crashes = Crashes(self._settings)
         self._records = Records()
@@ -87,13 +89,46 @@ class SchedulerCore:
         self.watched = self._crashes.watched
         """Requests whose progress matters (`on_progress`): those that saw a crash."""
 
+    # --- models whose replicas come and go ---
+
+    def on_model_added(self, model: str, load_s: float) -> None:
+        """From now on its requests wait where it has no replica, as one can be loaded in about
+        load_s. Again: it takes that long now, and a failure is forgotten."""
+        entry = self._models.setdefault(model, ModelState(model))
+        entry.gone_reason = ""
+        if entry.cold is None:
+            entry.cold = Cold(load_s)
+        entry.cold.load_s = load_s
+
+    def on_load_expected(self, model: str, ready_s: float) -> None:
+        """A replica is being loaded and will serve at about ready_s; nan: none is any more."""
+        cold = self._models[model].cold
+        if cold is not None:
+            cold.ready_s = ready_s
+
+    def on_model_failed(
+        self, now_s: float, model: str, reason: str, retry_after_s: float
+    ) -> list[Effect]:
+        """It cannot be loaded now: without a replica its requests fail, and more are refused
+        until `on_model_added` or a replica comes."""
+        entry = self._models[model]
+        entry.gone_reason = reason
+        if entry.cold is not None:
+            entry.cold.retry_after_s = retry_after_s
+        return [] if entry.replicas else self._fail_waiting(now_s, entry, retry_after_s)
+
+    def open_work(self, model: str) -> OpenWork:
+        """What is wanted of a model now."""
+        return open_work(self._models[model])
+
     # --- replicas ---
 
     def on_replica_added(self, replica: str, model: str) -> None:
         """A replica is starting. Names are unique."""
         if replica in self._replicas:
             raise ValueError(f"replica {replica} was added twice")
-        added = ReplicaState(replica, model, len(self._replicas))
+        added = ReplicaState(replica, model, self._num_added)
+        self._num_added += 1
         self._replicas[replica] = added
         entry = self._models.setdefault(model, ModelState(model))
         entry.replicas[replica] = added
@@ -115,6 +150,11 @@ class SchedulerCore:
         if 0; keeps_prefixes: it can cut what it holds to a prefix (recurrent models cannot)."""
         ready = self._replicas[replica]
         model = self._models[ready.model]
+        if ready.is_retiring:
+            return []
+        if model.cold is not None:
+            model.cold.ready_s = math.nan
+            model.cold.turned_away.clear()
         if isinstance(facts, int):
             ready.facts = None
             ready.slots = ready.capacity = max(1, facts)
@@ -136,8 +176,9 @@ class SchedulerCore:
         lost = self._replicas.get(replica)
         if lost is None:
             return []
-        lost.is_ready = False
         model = self._models[lost.model]
+        self._keep_floor(model)
+        lost.is_ready = False
         victims = list(lost.requests.values())
         lost.requests.clear()
         lost.work = 0
@@ -167,15 +208,23 @@ class SchedulerCore:
             return effects
         model = self._models[gone.model]
         del model.replicas[replica]
-        if not model.replicas:
+        if not model.replicas and model.cold is None:
             model.gone_reason = reason
-            for request in model.waiting:
-                message = f"No replica of {gone.model} is left: {reason}"
-                effects.append(Fail(request.arrival.request_id, message))
-                self._records.event(now_s, request, "failed", message)
-                self._forget(request)
-            model.waiting.clear()
+            effects.extend(self._fail_waiting(now_s, model))
         return effects
+
+    def on_replica_retiring(self, now_s: float, replica: str) -> list[Effect]:
+        """It gets no more requests, and finishes those that it has; what was planned there goes
+        elsewhere or waits."""
+        retiring = self._replicas.get(replica)
+        if retiring is None or retiring.is_retiring:
+            return []
+        model = self._models[retiring.model]
+        self._keep_floor(model)
+        retiring.is_retiring = True
+        retiring.is_ready = False
+        self._router.close_replica(retiring, model)
+        return [*self._router.refresh(now_s, model), *self._assign(now_s, model)]
 
     def on_cache_cleared(self, replica: str) -> None:
         """It forgot the prefixes that it retained."""
@@ -194,6 +243,16 @@ class SchedulerCore:
         model = self._models[arrival.model]
         request = Request(arrival, self._num_arrived, now_s)
         self._num_arrived += 1
+        if model.cold is not None:
+            model.cold.num_arrived += 1
+        cold = judge_cold(now_s, request, model)
+        if cold is not None and cold.action == "refuse":
+            assert model.cold is not None
+            model.cold.turned_away.append((now_s, arrival.promise.weight))
+            cold.write(self._records.begin(now_s, request))
+            return [cold.refusal(arrival)]
+        if cold is not None and cold.action == "best_effort":
+            request.give_up_promise()
         effects: list[Effect] = []
         if model.is_estimated:
             effects = self._router.arrive(now_s, request, model)
@@ -201,6 +260,8 @@ class SchedulerCore:
                 return effects
         else:
             self._records.begin(now_s, request)
+        if cold is not None and request.decision is not None:
+            cold.write(request.decision)
         self._requests[arrival.request_id] = request
         bisect.insort(model.waiting, request, key=Request.order)
         effects.extend(self._assign(now_s, model))
@@ -332,9 +393,13 @@ class SchedulerCore:
             return Records().refused(now_s, arrival, refusal)
         model = self._models[arrival.model]
         request = Request(arrival, self._num_arrived, now_s)
-        if model.is_estimated:
+        cold = judge_cold(now_s, request, model)
+        if model.is_estimated and cold is None:
             return self._router.estimate(now_s, request, model)
         decision = Records().begin(now_s, request)
+        if cold is not None:
+            cold.write(decision)
+            return decision
         has_room = any(replica.has_room for replica in model.replicas.values())
         decision.action = "assign" if has_room else "queue"
         return decision
@@ -377,6 +442,24 @@ class SchedulerCore:
                 self._router.submitted(now_s, request, request.replica)
             self._records.event(now_s, request, "assigned", effect.replica)
         return [*assigned]
+
+    def _fail_waiting(
+        self, now_s: float, model: ModelState, retry_after_s: float = 0.0
+    ) -> list[Effect]:
+        what = "can be loaded now" if retry_after_s else "is left"
+        message = f"No replica of {model.name} {what}: {model.gone_reason}"
+        effects: list[Effect] = []
+        for request in model.waiting:
+            effects.append(Fail(request.arrival.request_id, message, retry_after_s))
+            self._records.event(now_s, request, "failed", message)
+            self._forget(request)
+        model.waiting.clear()
+        return effects
+
+    def _keep_floor(self, model: ModelState) -> None:
+        """What its replicas could do at best, for when none is left."""
+        if model.cold is not None and model.floor is not None:
+            model.cold.floor = model.floor
 
     def _progress(self, now_s: float, request: Request, num_tokens: int) -> list[Effect]:
         if self._crashes.progress(request, num_tokens):

@@ -122,10 +122,12 @@ class Refuse(Struct, frozen=True):
 
 
 class Fail(Struct, frozen=True):
-    """A request that had been taken can never finish."""
+    """A request that had been taken can never finish. retry_after_s: its model cannot be loaded
+    and is tried again then; 0: the fault is its own."""
 
     request_id: int
     message: str
+    retry_after_s: float = 0.0
 
 
 class CancelOn(Struct, frozen=True):

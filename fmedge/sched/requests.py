@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from fmedge.types import BEST_EFFORT, Promise
 
 if TYPE_CHECKING:
+    from fmedge.sched.cold import Cold
     from fmedge.sched.decision import Decision
     from fmedge.sched.events import Arrival
     from fmedge.sched.fleet import ReplicaFacts
@@ -172,7 +173,8 @@ def engine_priority(request: Request) -> int:
 
 class ReplicaState:
     """A replica as the core sees it. capacity: most requests that it is given at a time, 0 until
-    it was ready once. facts, and the speeds: None and 0 where they are not known."""
+    it was ready once. is_retiring: it finishes what it has and gets no more. facts, and the
+    speeds: None and 0 where they are not known."""
 
     __slots__ = (
         "alone_token_s",
@@ -182,6 +184,7 @@ class ReplicaState:
         "facts",
         "is_estimated",
         "is_ready",
+        "is_retiring",
         "lookahead",
         "model",
         "name",
@@ -204,6 +207,7 @@ class ReplicaState:
         self.slots = 0
         self.lookahead = 0
         self.is_ready = False
+        self.is_retiring = False
         self.facts: ReplicaFacts | None = None
         self.is_estimated = False  # the fleet has its profile
         self.prefill_s = 0.0  # a token
@@ -261,10 +265,12 @@ class ReplicaState:
 
 
 class ModelState:
-    """A served model: its replicas, and its requests at the front in the order of service."""
+    """A served model: its replicas, and its requests at the front in the order of service. cold:
+    of one whose replicas come and go, None where those that there are stay."""
 
     __slots__ = (
         "_by_worth",
+        "cold",
         "finish_interval_s",
         "floor",
         "gone_reason",
@@ -282,6 +288,7 @@ class ModelState:
         self.replicas: dict[str, ReplicaState] = {}
         self.waiting: list[Request] = []
         self._by_worth: list[ReplicaState] | None = None
+        self.cold: Cold | None = None
         self.gone_reason = ""
         self.next_look = 0  # of `rectify` at its replicas
         self.next_arrivals = 0  # of `Router.measure`

@@ -97,6 +97,15 @@ class Router:
             if request.home is replica:
                 request.home = None
 
+    def close_replica(self, replica: ReplicaState, model: ModelState) -> None:
+        """It finishes what it runs; what was planned there has no home."""
+        model.forget_worth()
+        for request in model.waiting:
+            if request.home is replica:
+                request.home = None
+                if self._plans is not None:
+                    self._plans.take(request.arrival.request_id)
+
     def refresh(self, now_s: float, model: ModelState) -> list[Effect]:
         """The model's replicas changed: what is open and has no plan gets one."""
         model.forget_worth()
