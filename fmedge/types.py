@@ -186,6 +186,7 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     """What a loaded engine is: sizes in tokens unless named otherwise.
 
     layer_devices: where llama.cpp says each layer's weights are, the output head last; () unknown.
+    expert_devices: where its experts are, "" of a layer without any.
     window_tokens: of sliding or chunked attention; 0: every layer sees all tokens.
     """
 
@@ -211,6 +212,7 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     memory: tuple[DeviceMemory, ...]
     load_s: float = 0.0
     layer_devices: tuple[str, ...] = ()
+    expert_devices: tuple[str, ...] = ()
     window_tokens: int = 0
 
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from fmedge._native.binding import check, error_text, ffi, lib
 from fmedge._native.logs import LogCursor
 from fmedge._native.params import make_params
+from fmedge._native.rpc import add_servers
 from fmedge._native.vocab import Vocab
 from fmedge.errors import ModelLoadError, NativeError, OutOfMemoryError
 from fmedge.types import DeviceMemory, EngineInfo, EngineSettings
@@ -78,8 +79,10 @@ class Engine:
     vocab: Vocab
     batch: StepBatch
 
-    def __init__(self, handle: Any, load_s: float) -> None:
-        """handle: an fm_engine that this object now owns."""
+    def __init__(self, handle: Any, load_s: float, rpc_devices: Sequence[str] = ()) -> None:
+        """handle: an fm_engine that this object now owns. rpc_devices: what ggml calls RPC0, RPC1,
+        ... of the settings in this process."""
+        self._device_names = {name: f"RPC{i}" for i, name in enumerate(rpc_devices)}
         self._handle = ffi.gc(handle, lib.fm_engine_free)
         self.vocab = Vocab.of_engine(self._handle, self._handle)
         self.batch = StepBatch(self._handle)
@@ -92,26 +95,28 @@ class Engine:
         self._samplers = ffi.new("struct fm_sampler *[]", self._max_rows)
         self._masks = ffi.new("uint32_t *[]", self._max_rows)
         self._tokens = ffi.new("int32_t[]", self._max_rows)
-        self.info = _info(raw, self.memory(), load_s)
+        layers = self._layers(raw.num_layers)
+        self.info = _info(raw, self.memory(), load_s, layers)
 
     @classmethod
     def load(cls, settings: EngineSettings, on_progress: ProgressCallback | None = None) -> Engine:
         """Loads a model; on_progress (fraction in [0, 1]) returning False cancels.
 
         ModelLoadError or OutOfMemoryError with llama.cpp's last complaints, NativeError for
-        settings that cannot be.
+        settings that cannot be. settings.rpc must have been looked at (replica/rpc.py).
         """
         started = time.perf_counter()
         if not os.path.isfile(settings.model_path):
             raise ModelLoadError(f"{settings.model_path}: there is no such model file")
+        rpc_devices = add_servers(settings.rpc) if settings.rpc else ()
         cursor = LogCursor()
-        with make_params(settings, on_progress) as params:
+        with make_params(settings, on_progress, rpc_devices) as params:
             handle_out = ffi.new("fm_engine **")
             code = lib.fm_engine_load(params.struct, handle_out)
             params.raise_callback_error()
         if code < 0:
             raise _load_error(settings, code, error_text(), cursor.problems())
-        return cls(handle_out[0], time.perf_counter() - started)
+        return cls(handle_out[0], time.perf_counter() - started, rpc_devices)
 
     @property
     def num_seqs(self) -> int:
@@ -239,13 +244,26 @@ class Engine:
         num_rows = check(lib.fm_engine_memory(self._open_handle(), rows, _MAX_MEMORY_ROWS))
         return tuple(
             DeviceMemory(
-                device=ffi.string(row.device).decode("utf-8", "replace"),
+                device=self._device_name(row.device),
                 weights=row.weights,
                 context=row.context,
                 compute=row.compute,
             )
             for row in rows[0:num_rows]
         )
+
+    def _layers(self, num_layers: int) -> tuple[tuple[str, str], ...]:
+        """Of each layer and then the head: the device of its weights, and of its experts or ""."""
+        rows = ffi.new("fm_layer_row[]", num_layers + 1)
+        num_rows = check(lib.fm_engine_layers(self._open_handle(), rows, num_layers + 1))
+        return tuple(
+            (self._device_name(row.device), self._device_name(row.expert_device))
+            for row in rows[0:num_rows]
+        )
+
+    def _device_name(self, raw: Any) -> str:
+        name = ffi.string(raw).decode("utf-8", "replace")
+        return self._device_names.get(name, name)
 
     def logits(self, row: int) -> memoryview[float]:
         """float32[num_vocab] of an output row of the last step, valid until the next one."""
@@ -274,7 +292,12 @@ class Engine:
             ffi.release(handle)
 
 
-def _info(raw: Any, memory: tuple[DeviceMemory, ...], load_s: float) -> EngineInfo:
+def _info(
+    raw: Any,
+    memory: tuple[DeviceMemory, ...],
+    load_s: float,
+    layers: tuple[tuple[str, str], ...],
+) -> EngineInfo:
     return EngineInfo(
         ctx_size=raw.ctx_size,
         slots=raw.slots,
@@ -298,6 +321,8 @@ def _info(raw: Any, memory: tuple[DeviceMemory, ...], load_s: float) -> EngineIn
         description=ffi.string(raw.description).decode("utf-8", "replace"),
         memory=memory,
         load_s=load_s,
+        layer_devices=tuple(device for device, _ in layers),
+        expert_devices=tuple(device for _, device in layers),
     )
 
 

@@ -91,6 +91,12 @@ typedef struct {
     uint64_t compute;
 } fm_memory_row;
 
+/* Where a layer's weights are; expert_device "": it has no experts. */
+typedef struct {
+    char device[128];
+    char expert_device[128];
+} fm_layer_row;
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -103,6 +109,9 @@ void fm_engine_get_info(const fm_engine *engine, fm_engine_info *info);
 
 /* Fills at most cap rows; returns how many there are. */
 int fm_engine_memory(const fm_engine *engine, fm_memory_row *rows, int cap);
+
+/* Fills at most cap rows, one for each layer and then the output head; returns how many. */
+int fm_engine_layers(const fm_engine *engine, fm_layer_row *rows, int cap);
 
 /* The step in flight ends within one graph node; with none in flight, the next one ends at once.
  * From any thread. */

@@ -40,6 +40,9 @@ extern "C" {
 /* Decodes (or encodes) the engine's batch and turns llama.cpp's code into ours. */
 int fm_engine_run_batch(fm_engine *engine, bool encode);
 
+/* The device that a buffer type lies on; the host's pinned buffers count as the CPU's. */
+const char *fm_device_of(ggml_backend_buffer_type_t buft);
+
 /* Bytes that the model and a context with these params take of the host, without allocating. */
 int fm_memory_simulate(const char *path, struct llama_model_params model_params,
                        struct llama_context_params ctx_params, uint64_t *host_bytes_out);

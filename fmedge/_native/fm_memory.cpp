@@ -14,7 +14,7 @@ struct llama_memory_breakdown_data {
 std::map<ggml_backend_buffer_type_t, llama_memory_breakdown_data> llama_get_memory_breakdown(
     const llama_context *ctx);
 
-static const char *device_of(ggml_backend_buffer_type_t buft) {
+const char *fm_device_of(ggml_backend_buffer_type_t buft) {
     ggml_backend_dev_t device = ggml_backend_buft_get_device(buft);
     if (ggml_backend_buft_is_host(buft) || device == nullptr) {
         device = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
@@ -25,7 +25,7 @@ static const char *device_of(ggml_backend_buffer_type_t buft) {
 static int breakdown(const llama_context *ctx, fm_memory_row *rows, int cap) {
     int num_rows = 0;
     for (const auto &[buft, bytes] : llama_get_memory_breakdown(ctx)) {
-        const char *device = device_of(buft);
+        const char *device = fm_device_of(buft);
         int i = 0;
         while (i < num_rows && strcmp(rows[i].device, device) != 0) {
             i++;

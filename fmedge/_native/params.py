@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -24,16 +24,19 @@ class EngineParams:
     """`struct`, valid inside the `with` block."""
 
     def __init__(
-        self, settings: EngineSettings, on_progress: Callable[[float], bool] | None
+        self,
+        settings: EngineSettings,
+        on_progress: Callable[[float], bool] | None,
+        rpc_devices: Sequence[str],
     ) -> None:
         self._kept: list[Any] = []
         self._on_progress = on_progress
         self._callback_error: BaseException | None = None
         self._self_handle: Any = ffi.new_handle(self)
         self.struct: Any = ffi.new("fm_engine_params *")
-        self._fill(settings)
+        self._fill(settings, {f"RPC{i}": name for i, name in enumerate(rpc_devices)})
 
-    def _fill(self, settings: EngineSettings) -> None:
+    def _fill(self, settings: EngineSettings, rpc_names: Mapping[str, str]) -> None:
         raw = self.struct
         raw.path = self._text(os.fspath(settings.model_path))
         raw.ctx_size = settings.ctx_size
@@ -46,7 +49,7 @@ class EngineParams:
         raw.threads = settings.threads or default_threads()
         raw.gpu_layers = settings.gpu_layers
         raw.has_devices = settings.devices is not None
-        raw.devices = self._texts(settings.devices or ())
+        raw.devices = self._texts([rpc_names.get(name, name) for name in settings.devices or ()])
         raw.num_devices = len(settings.devices or ())
         raw.split_mode = _choose("split_mode", settings.split_mode, _SPLIT_MODES)
         raw.main_gpu = settings.main_gpu
@@ -105,9 +108,12 @@ class EngineParams:
 
 
 def make_params(
-    settings: EngineSettings, on_progress: Callable[[float], bool] | None
+    settings: EngineSettings,
+    on_progress: Callable[[float], bool] | None,
+    rpc_devices: Sequence[str] = (),
 ) -> EngineParams:
-    return EngineParams(settings, on_progress)
+    """rpc_devices: what ggml calls the devices RPC0, RPC1, ... of the settings in this process."""
+    return EngineParams(settings, on_progress, rpc_devices)
 
 
 def _choose(field: str, value: str, choices: dict[str, int]) -> int:
