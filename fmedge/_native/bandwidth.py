@@ -39,10 +39,11 @@ class BandwidthProbe:
         )  # fmt: skip
         return int(num_bytes[0])
 
-    def run(self, *, num_matrices: int, num_tokens: int, repeats: int) -> float:
-        """Seconds of `repeats` times the products of the first matrices with so many tokens."""
+    def run(self, *, num_matrices: int, num_tokens: int, repeats: int = 1, first: int = 0) -> float:
+        """Seconds of `repeats` times the products of so many matrices, from number `first` on,
+        with so many tokens."""
         seconds = ffi.new("double *")
-        check(lib.fm_bandwidth_run(self._raw, num_matrices, num_tokens, repeats, seconds))
+        check(lib.fm_bandwidth_run(self._raw, first, num_matrices, num_tokens, repeats, seconds))
         return float(seconds[0])
 
     def link(self, num_bytes: int) -> float:

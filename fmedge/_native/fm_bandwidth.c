@@ -176,12 +176,13 @@ static int time_graph(fm_bandwidth *probe, struct ggml_cgraph *graph, int32_t re
     return FM_OK;
 }
 
-int fm_bandwidth_run(fm_bandwidth *probe, int32_t num_matrices, int32_t num_tokens, int32_t repeats,
-                     double *seconds_out) {
-    if (num_matrices < 1 || num_matrices > probe->num_matrices || num_tokens < 1 ||
-        num_tokens > MAX_TOKENS || repeats < 1 || repeats > MAX_REPEATS) {
-        return fm_fail(FM_ERR_ARGUMENT, "%d of %d matrices, %d tokens, %d times: out of range",
-                       num_matrices, probe->num_matrices, num_tokens, repeats);
+int fm_bandwidth_run(fm_bandwidth *probe, int32_t first, int32_t num_matrices, int32_t num_tokens,
+                     int32_t repeats, double *seconds_out) {
+    if (first < 0 || first >= probe->num_matrices || num_matrices < 1 ||
+        num_matrices > probe->num_matrices - first || num_tokens < 1 || num_tokens > MAX_TOKENS ||
+        repeats < 1 || repeats > MAX_REPEATS) {
+        return fm_fail(FM_ERR_ARGUMENT, "%d matrices from %d of %d, %d tokens, %d times: no run",
+                       num_matrices, first, probe->num_matrices, num_tokens, repeats);
     }
     const size_t num_nodes = (size_t)num_matrices + 1;
     struct ggml_context *ctx =
@@ -193,7 +194,7 @@ int fm_bandwidth_run(fm_bandwidth *probe, int32_t num_matrices, int32_t num_toke
     struct ggml_tensor *input = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, width, num_tokens);
     struct ggml_cgraph *graph = ggml_new_graph_custom(ctx, 2 * MAX_MATRICES + 16, false);
     for (int32_t i = 0; i < num_matrices; i++) {
-        ggml_build_forward_expand(graph, ggml_mul_mat(ctx, probe->matrices[i], input));
+        ggml_build_forward_expand(graph, ggml_mul_mat(ctx, probe->matrices[first + i], input));
     }
     ggml_backend_buffer_t buffer = ggml_backend_alloc_ctx_tensors(ctx, probe->backend);
     int rc;

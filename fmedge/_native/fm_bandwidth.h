@@ -5,7 +5,7 @@
  *     fm_bandwidth *probe;
  *     fm_bandwidth_open("CPU", 2, &probe);
  *     fm_bandwidth_load(probe, "q8_0", 4096, 4096, 8, &num_bytes);    8 matrices of 4096 x 4096
- *     fm_bandwidth_run(probe, 8, 1, 1, &seconds);                     each times one vector, once
+ *     fm_bandwidth_run(probe, 0, 8, 1, 1, &seconds);                  each times one vector, once
  *     fm_bandwidth_link(probe, 1 << 20, &set_s, &get_s);
  *     fm_bandwidth_close(probe);
  *
@@ -31,10 +31,10 @@ void fm_bandwidth_memory(const fm_bandwidth *probe, uint64_t *free_out, uint64_t
 int fm_bandwidth_load(fm_bandwidth *probe, const char *type, int32_t width, int32_t rows,
                       int32_t num_matrices, uint64_t *num_bytes_out);
 
-/* The seconds that `repeats` times the products of the first num_matrices matrices with a
- * [num_tokens][width] input take, one after the other. */
-int fm_bandwidth_run(fm_bandwidth *probe, int32_t num_matrices, int32_t num_tokens, int32_t repeats,
-                     double *seconds_out);
+/* The seconds that `repeats` times the products of num_matrices matrices, from number `first` on,
+ * with a [num_tokens][width] input take, one after the other. */
+int fm_bandwidth_run(fm_bandwidth *probe, int32_t first, int32_t num_matrices, int32_t num_tokens,
+                     int32_t repeats, double *seconds_out);
 
 /* The seconds that num_bytes to the device and back take, each until they are there. */
 int fm_bandwidth_link(fm_bandwidth *probe, uint64_t num_bytes, double *seconds_out);

@@ -11,13 +11,22 @@ HOST = "CPU"
 """ggml's name of the host's own processor, which takes whatever no other device does."""
 
 
+class TypeSpeed(Struct, frozen=True, kw_only=True):
+    """What a device was measured to reach with weights of one ggml type ("q8_0"): reading them in
+    1e9 bytes/s, and products with 512 tokens in 1e12 flops/s."""
+
+    quant: str
+    bandwidth_gb_s: float
+    tflop_s: float
+
+
 class Device(Struct, frozen=True, kw_only=True):
     """One device. memory_bytes: what a plan may count on, the device being free of our own
     replicas; reserve_bytes of it stay untouched. backend_bytes: what one process that uses it
     costs on it beside buffers. bandwidth_gb_s (1e9 bytes) and tflop_s (dense 16-bit) are peaks
     where `source` is a data sheet's ("catalogue", "file"), reached ones where "measured".
     link_gb_s, link_s: from and to the host, a transfer's bandwidth and its latency. endpoint: the
-    RPC server that offers it, "" on this machine.
+    RPC server that offers it, "" on this machine. speeds: where measured, by type of the weights.
     """
 
     name: str
@@ -34,6 +43,7 @@ class Device(Struct, frozen=True, kw_only=True):
     num_cores: int = 0
     source: Literal["measured", "catalogue", "file", "guess"] = "guess"
     endpoint: str = ""
+    speeds: tuple[TypeSpeed, ...] = ()
 
     @property
     def capacity_bytes(self) -> int:

@@ -1,0 +1,109 @@
+"""The process that opens devices, for `probe.py`: a driver that hangs or aborts ends it alone.
+
+Run as `python -m fmedge.replica.probe_child FD [ENDPOINT]`: questions come as JSON lines on stdin,
+answers go to FD as such. It ends with its stdin, even in the midst of a measurement.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import threading
+from typing import BinaryIO
+
+import msgspec
+from msgspec import Struct
+
+from fmedge.errors import FmedgeError
+from fmedge.replica.speed import Speed
+from fmedge.types import DeviceInfo
+
+# What a device's caches hold is not told; these are more than most do.
+_GPU_CACHE_BYTES = 128 << 20
+_REMOTE_CACHE_BYTES = 64 << 20
+_HOST_CACHE_BYTES = 32 << 20  # where the C library does not know
+_MAX_HOST_CACHE_BYTES = 192 << 20
+
+
+class ListDevices(Struct, tag="list"):
+    """All that is here, or the endpoint's."""
+
+
+class MeasureDevice(Struct, tag="measure"):
+    device: str
+    threads: int
+    budget_s: float
+
+
+Question = ListDevices | MeasureDevice
+
+
+class Answer(Struct, omit_defaults=True):
+    """error: why there is nothing else. build: llama.cpp's own words."""
+
+    devices: tuple[DeviceInfo, ...] = ()
+    build: str = ""
+    speed: Speed | None = None
+    error: str = ""
+
+
+def answer(question: Question, names: tuple[str, ...]) -> Answer:
+    """names: the endpoint's devices, () for this machine's."""
+    from fmedge._native.bandwidth import BandwidthProbe
+    from fmedge._native.devices import list_devices
+    from fmedge._native.version import llama_build
+    from fmedge.replica.speed import measure
+
+    devices = [d for d in list_devices() if not names or d.name in names]
+    if isinstance(question, ListDevices):
+        return Answer(devices=tuple(devices), build=llama_build())
+    kind = next((d.kind for d in devices if d.name == question.device), None)
+    if kind is None:
+        return Answer(error=f"there is no device {question.device}")
+    is_host = kind == "cpu" and not names
+    cache_bytes = _REMOTE_CACHE_BYTES if names else _GPU_CACHE_BYTES
+    with BandwidthProbe(question.device, question.threads) as probe:
+        return Answer(
+            speed=measure(
+                probe,
+                is_host=is_host,
+                cache_bytes=_host_cache_bytes() if is_host else cache_bytes,
+                budget_s=question.budget_s,
+            )
+        )
+
+
+def _host_cache_bytes() -> int:
+    names = ("SC_LEVEL2_CACHE_SIZE", "SC_LEVEL3_CACHE_SIZE")
+    sizes = [os.sysconf(name) for name in names if name in os.sysconf_names]
+    return min(max(sizes, default=0) or _HOST_CACHE_BYTES, _MAX_HOST_CACHE_BYTES)
+
+
+def _read(questions: queue.SimpleQueue[bytes], stdin: BinaryIO) -> None:
+    for line in stdin:
+        questions.put(line)
+    os._exit(0)  # whoever asked is gone: not even a hung driver keeps this process
+
+
+def main() -> None:
+    fd = int(sys.argv[1])
+    questions: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(questions, sys.stdin.buffer), daemon=True).start()
+    names: tuple[str, ...] = ()
+    with open(fd, "wb", buffering=0) as out:
+        while True:
+            question = msgspec.json.decode(questions.get(), type=Question)
+            try:
+                if len(sys.argv) > 2 and not names:
+                    from fmedge._native.rpc import add_servers
+
+                    names = add_servers(sys.argv[2:])
+                reply = answer(question, names)
+            except FmedgeError as error:
+                reply = Answer(error=str(error))
+            out.write(msgspec.json.encode(reply) + b"\n")
+
+
+if __name__ == "__main__":
+    main()
