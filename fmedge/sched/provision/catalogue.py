@@ -10,23 +10,27 @@ from __future__ import annotations
 import re
 from difflib import get_close_matches
 from functools import cache
+from math import log
 
-from msgspec import Struct
+from msgspec import Struct, convert
 
 from fmedge.sched.provision.cards import CARDS
 
-_BRANDS = frozenset(
-    "nvidia geforce gtx rtx tesla amd radeon rx instinct intel arc apple sxm data center gpu ada "
-    "blackwell pro quadro laptop".split()
-)
+# fmt: off
+_BRANDS = frozenset((
+    "nvidia", "geforce", "gtx", "rtx", "tesla", "quadro", "amd", "radeon", "rx", "instinct",
+    "intel", "arc", "data", "center", "gpu", "apple", "sxm", "ada", "blackwell", "laptop", "pro",
+))
 """Words that a name may lack though the card's has them; those in _VARIANTS must be said."""
 
-_VARIANTS = frozenset(
-    "ti super xt xtx gre d pro max ultra ada laptop pcie nvl q sff quadro ai".split()
-)
+_VARIANTS = frozenset((
+    "ti", "super", "d", "laptop", "max", "q", "pcie", "nvl", "ada", "sff", "quadro", "xt", "xtx",
+    "gre", "pro", "ai", "ultra",
+))
+# fmt: on
 """Words that make another card of what the rest names."""
 
-_PROCESSORS = frozenset("xeon epyc threadripper ryzen processor cpu".split())
+_PROCESSORS = frozenset(("xeon", "epyc", "threadripper", "ryzen", "processor", "cpu"))
 _SYNONYMS = {"mobile": "laptop", "sxm2": "sxm", "sxm3": "sxm", "sxm4": "sxm", "sxm5": "sxm"}
 _MEMORY = re.compile(r"\b(\d+)\s*gi?b\b")
 _ASIDE = re.compile(r"\([^)]*\)")
@@ -34,7 +38,7 @@ _WORD = re.compile(r"[a-z]*\d+[a-z]*|[a-z]+")
 _GLUED = re.compile(r"(rtx|gtx|rx)?(\d{3,4})(ti|super|xtx|xt)?(super)?")
 
 
-class Card(Struct, frozen=True, kw_only=True):
+class Card(Struct, frozen=True, array_like=True):
     """A card by its maker's data sheet. memory_gib 0: it shares the host's memory. tflop_s as
     `fp16_tflop_s` counts dense 16-bit products. num_sms: multiprocessors, of whatever name, at
     boost_ghz. power_w 0: not known."""
@@ -64,9 +68,7 @@ def _read(kind: str) -> tuple[frozenset[str], int]:
 
 @cache
 def _cards() -> tuple[tuple[Card, frozenset[str]], ...]:
-    fields = Card.__struct_fields__
-    made = (Card(**dict(zip(fields, row, strict=True))) for row in CARDS)
-    return tuple((card, _read(card.name)[0]) for card in made)
+    return tuple((card, _read(card.name)[0]) for card in convert(CARDS, tuple[Card, ...]))
 
 
 @cache
@@ -83,6 +85,18 @@ def find(kind: str) -> Card | None:
         if best is None or rank > best[:2]:
             best = (*rank, card)
     return best[2] if best else None
+
+
+@cache
+def closest(bandwidth_gb_s: float, tflop_s: float) -> Card:
+    """The card whose figures are most like these, as ratios: what a GPU without a known name is
+    taken for where its figures do not tell enough."""
+    return min(
+        (card for card, _ in _cards()),
+        key=lambda card: (
+            abs(log(card.bandwidth_gb_s / bandwidth_gb_s)) + abs(log(card.fp16_tflop_s / tflop_s))
+        ),
+    )
 
 
 def nearest(kind: str, count: int = 3) -> tuple[str, ...]:

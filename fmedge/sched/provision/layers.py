@@ -1,0 +1,123 @@
+"""What one pass of tokens through one layer takes on a device.
+
+The rule: the longer of reading the weights and of multiplying with them (Williams et al.,
+Roofline, CACM 2009), at the device's rates (rates.py), and then the layer's launches, the KV
+cache that is read and the attention's products.
+
+Of experts a pass of n tokens reads those that any of them meets: with a share s met by each,
+1 - (1 - s)^n of all. A layer on the host reads its weights through the link and multiplies on the
+replica's first GPU in passes of OFFLOAD_TOKENS or more (llama.cpp's op_offload), else in place.
+"""
+
+from __future__ import annotations
+
+from math import expm1, log1p
+
+from fmedge.sched.provision.device import Device
+from fmedge.sched.provision.rates import HOP_S, Rates, rates
+from fmedge.sched.provision.shape import LayerShape, ModelShape
+from fmedge.types import EngineSettings
+
+OFFLOAD_TOKENS = 32
+VALUE_BYTES = 4
+"""Of an activation between layers and of a logit, always f32."""
+
+_KV_BYTES = {
+    "f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32,
+    "q4_1": 20 / 32, "q4_0": 18 / 32, "iq4_nl": 18 / 32,
+}  # fmt: skip
+
+
+def hop_s(source: Device, target: Device, num_tokens: float, num_embd: int) -> float:
+    """Activations of num_tokens from device to device; 0 on one device. Between two that are not
+    the host they pass through it: both links count."""
+    if source.name == target.name:
+        return 0.0
+    nbytes = num_tokens * num_embd * VALUE_BYTES
+    is_gpu = rates(source).is_gpu or rates(target).is_gpu
+    return link_s(source, nbytes) + link_s(target, nbytes) + (HOP_S if is_gpu else 0.0)
+
+
+def link_s(device: Device, nbytes: float) -> float:
+    """So many bytes from the host to the device or back."""
+    return 0.0 if device.is_host else device.link_s + nbytes / (device.link_gb_s * 1e9)
+
+
+class Layers:
+    """Passes through layers that lie on `device`. expert_host: the host, where it holds their
+    experts. accelerator: the GPU that large passes of layers on the host are lent to. ValueError
+    if a device's figure is not above 0."""
+
+    def __init__(
+        self,
+        shape: ModelShape,
+        engine: EngineSettings,
+        device: Device,
+        expert_host: Device | None = None,
+        accelerator: Device | None = None,
+    ) -> None:
+        self._num_embd = shape.num_embd
+        self._k_bytes = _KV_BYTES.get(engine.type_k, 2.0)
+        self._v_bytes = _KV_BYTES.get(engine.type_v, 2.0)
+        self._device, self._rates = device, rates(device)
+        self._expert_host = expert_host if expert_host != device else None
+        lender = device if device.is_host else self._expert_host
+        borrower = accelerator if device.is_host else device
+        can_lend = lender is not None and engine.op_offload
+        self._borrower = borrower if can_lend and _borrows(borrower) else None
+
+    def pass_s(self, layer: LayerShape, num_tokens: float) -> float:
+        """Weights of one pass, and its launches: what does not depend on the cache."""
+        experts = layer.expert_bytes * _share_met(layer, num_tokens)
+        dense = layer.weight_bytes - layer.expert_bytes
+        dense_params = layer.num_params - layer.active_expert_params
+        here, host = self._rates, self._expert_host
+        if host is None or not layer.expert_bytes:
+            parts_s = self._product_s(here, dense + experts, layer.num_params, num_tokens)
+            return here.layer_s + parts_s
+        dense_s = self._product_s(here, dense, dense_params, num_tokens)
+        params = layer.active_expert_params
+        there_s = 2 * hop_s(host, self._device, num_tokens, self._num_embd)
+        there_s += self._product_s(rates(host), experts, params, num_tokens)
+        return here.layer_s + dense_s + there_s
+
+    def kv_s(self, layer: LayerShape, depth: float) -> float:
+        """Reading one sequence's cache in a decode step: of `depth` tokens, or of as many as the
+        layer's window lets it; and a recurrent state, read and written."""
+        seen = min(depth, layer.window) if layer.window else depth
+        nbytes = (layer.k_width * self._k_bytes + layer.v_width * self._v_bytes) * seen
+        return (nbytes + 2 * layer.state_bytes) * self._rates.kv_byte_s
+
+    def attention_s(self, layer: LayerShape, chunk: float, past: float) -> float:
+        """Scores and values of a prefill chunk behind `past` tokens: two products, 2 flops each
+        for each element of the width."""
+        if not layer.k_width and not layer.v_width:
+            return 0.0
+        seen = past + chunk / 2
+        if layer.window:
+            seen = min(seen, layer.window)
+        return 4 * layer.attention_width * chunk * seen * self._rates.attention_flop_s
+
+    def head_s(self, shape: ModelShape, num_outputs: float) -> float:
+        """The output head for so many tokens."""
+        return self._product_s(self._rates, shape.output_bytes, shape.output_params, num_outputs)
+
+    def _product_s(self, at: Rates, nbytes: float, num_params: float, num_tokens: float) -> float:
+        """Weights of nbytes times num_tokens vectors; lent where that is what llama.cpp does."""
+        if self._borrower is None or at.is_gpu or num_tokens < OFFLOAD_TOKENS:
+            return max(nbytes * at.byte_s, 2 * num_params * num_tokens * at.flop_s)
+        there = rates(self._borrower)
+        product_s = max(nbytes * there.byte_s, 2 * num_params * num_tokens * there.flop_s)
+        return link_s(self._borrower, nbytes) + product_s
+
+
+def _borrows(device: Device | None) -> bool:
+    """Only GPUs of this machine take over products whose weights lie on the host."""
+    return device is not None and device.type == "gpu" and not device.endpoint
+
+
+def _share_met(layer: LayerShape, num_tokens: float) -> float:
+    if not layer.expert_bytes:
+        return 0.0
+    met = min(1.0, layer.active_expert_bytes / layer.expert_bytes)
+    return -expm1(num_tokens * log1p(-met)) if met < 1 else 1.0
