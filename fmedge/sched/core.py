@@ -166,6 +166,7 @@ class SchedulerCore:
             ready.facts = facts
             ready.set_slots(facts.slots)
         ready.is_ready = True
+        ready.is_estimated = False
         if self._policy == "fmedge" and not isinstance(facts, int) and packed is not None:
             held = (num_ids or facts.slots) if keeps_prefixes else 0
             self._router.add_replica(ready, facts, packed, held)
