@@ -6,17 +6,18 @@ import os
 from pathlib import Path
 
 
-def default_threads(root: Path = Path("/")) -> int:
+def default_threads(root: Path = Path("/"), cpus: set[int] | None = None) -> int:
     """Physical cores that this process may run on, cut to its cgroup's CPU quota; at least 1.
 
-    root: where `sys` and `proc` lie.
+    root: where `sys` and `proc` lie. cpus: that it may run on; None asks.
     """
-    cores = _count_physical_cores(os.sched_getaffinity(0), root)
+    cores = count_cores(os.sched_getaffinity(0) if cpus is None else cpus, root)
     quota = cgroup_cpu_quota(root)
     return max(1, cores if quota is None else min(cores, int(quota)))
 
 
-def _count_physical_cores(cpus: set[int], root: Path) -> int:
+def count_cores(cpus: set[int], root: Path = Path("/")) -> int:
+    """Physical cores that these CPUs are threads of."""
     cores: set[tuple[str, str]] = set()
     for cpu in cpus:
         topology = root / "sys/devices/system/cpu" / f"cpu{cpu}" / "topology"
@@ -47,11 +48,22 @@ def host_bytes_free(root: Path = Path("/")) -> int:
         if line.startswith("MemAvailable:")
     ]
     for folder in _cgroup_folders(root, "memory"):
-        limit = _read(folder / "memory.max") or _read(folder / "memory.limit_in_bytes")
+        limit = _memory_limit(folder)
         used = _read(folder / "memory.current") or _read(folder / "memory.usage_in_bytes")
         if limit.isdigit() and used.isdigit():
             bounds.append(max(0, int(limit) - int(used) + _reclaimable(folder)))
     return min(bounds, default=0)
+
+
+def cgroup_memory_limit(root: Path = Path("/")) -> int | None:
+    """Bytes that this process's cgroup may take; None if unlimited."""
+    limits = [_memory_limit(folder) for folder in _cgroup_folders(root, "memory")]
+    # Version 1 says "unlimited" with the largest number of pages.
+    return min((int(x) for x in limits if x.isdigit() and int(x) < 1 << 60), default=None)
+
+
+def _memory_limit(folder: Path) -> str:
+    return _read(folder / "memory.max") or _read(folder / "memory.limit_in_bytes")
 
 
 def _reclaimable(folder: Path) -> int:
