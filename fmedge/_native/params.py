@@ -27,7 +27,7 @@ class EngineParams:
         self,
         settings: EngineSettings,
         on_progress: Callable[[float], bool] | None,
-        rpc_devices: Sequence[str],
+        rpc_devices: Sequence[str] = (),
     ) -> None:
         self._kept: list[Any] = []
         self._on_progress = on_progress

@@ -14,6 +14,7 @@ from msgspec import Struct
 from fmedge.replica.protocol import Embed, Embedded, Failed, Measured, Step, Submit
 from fmedge.types import EngineInfo
 
+FailureKind = Literal["", "file", "memory", "device", "other"]
 ReplicaState = Literal["stopped", "loading", "ready", "restarting", "failed", "closing", "closed"]
 
 
@@ -21,6 +22,8 @@ class ReplicaStatus(Struct, frozen=True, kw_only=True):
     """One replica, for `ps`, /health and /metrics. Times in seconds, memory in bytes.
 
     load_fraction: of the load in progress, 1.0 when ready. error: why it is not ready, or "".
+    failure: what kind of failure `error` was, "" for none; "device" where one of its devices is
+    gone.
     """
 
     name: str
@@ -31,6 +34,7 @@ class ReplicaStatus(Struct, frozen=True, kw_only=True):
     pid: int | None = None
     rss_bytes: int = 0
     error: str = ""
+    failure: FailureKind = ""
     info: EngineInfo | None = None
 
 
@@ -47,7 +51,7 @@ class ReplicaListener(Protocol):
     def on_failed(self, replica: Replica, failed: Failed) -> None: ...
 
     def on_lost(self, replica: Replica, reason: str, *, crashed: bool) -> None:
-        """The process is gone. `crashed`: nobody asked it to end."""
+        """The process is gone. `crashed`: nobody asked it to end, and it was no device's fault."""
         ...
 
     def on_gone(self, replica: Replica, reason: str) -> None:
@@ -96,6 +100,7 @@ class Replica(Protocol):
         """
         ...
 
-    async def close(self, deadline_s: float = 5.0) -> None:
-        """End it: politely until the deadline, then by SIGKILL. Idempotent."""
+    async def close(self, deadline_s: float = 5.0, *, save_kv: bool = False) -> None:
+        """End it: politely until the deadline, then by SIGKILL. Idempotent. save_kv: keep its
+        sequences' KV on disk first, as far as the deadline allows and if it has a store."""
         ...

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from fmedge.errors import (
+    DeviceError,
     FmedgeError,
     ModelFileError,
     ModelLoadError,
@@ -23,7 +24,7 @@ from fmedge.errors import (
     ReplicaLostError,
     UnavailableError,
 )
-from fmedge.replica.interface import ReplicaListener, ReplicaState, ReplicaStatus
+from fmedge.replica.interface import FailureKind, ReplicaListener, ReplicaState, ReplicaStatus
 from fmedge.replica.process import WatchSettings, WorkerProcess
 from fmedge.replica.protocol import (
     Cancel,
@@ -31,6 +32,7 @@ from fmedge.replica.protocol import (
     Embed,
     Embedded,
     Failed,
+    KvStoreSettings,
     Load,
     Loaded,
     LoadFailed,
@@ -42,9 +44,14 @@ from fmedge.replica.protocol import (
     Submit,
     WorkerMessage,
 )
+from fmedge.replica.rpc import look_at_all
 from fmedge.types import EngineInfo, EngineSettings
 
 KILL_TIMEOUT_S = 10.0
+SAVE_SHARE = 0.75
+"""Of the time to end, what a worker may take to keep KV; the rest is for freeing its memory."""
+
+DEVICE_CHECK_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -77,10 +84,11 @@ class LocalReplica:
         engine: str = "llama",
         watch: WatchSettings | None = None,
         restart: RestartSettings | None = None,
+        kv_store: KvStoreSettings | None = None,
     ) -> None:
         self.name = name
         self.model = model
-        self._load = Load(settings, engine)
+        self._load = Load(settings, engine, kv_store)
         self._watch = watch or WatchSettings()
         self._restart = restart or RestartSettings()
         self._rng = random.Random(name)  # noqa: S311 - jitter
@@ -96,6 +104,7 @@ class LocalReplica:
         self._ready_since_s = 0.0
         self._num_restarts = 0
         self._error = ""
+        self._failure: FailureKind = ""
         self._measurement: _Measurement | None = None
 
     def status(self) -> ReplicaStatus:
@@ -109,6 +118,7 @@ class LocalReplica:
             pid=None if worker is None else worker.pid,
             rss_bytes=0 if worker is None else worker.rss_bytes,
             error=self._error,
+            failure=self._failure if self._error else "",
             info=self._info,
         )
 
@@ -153,7 +163,7 @@ class LocalReplica:
             raise _busy(f"Replica {self.name} has work; measure it when it is idle.")
         return measured
 
-    async def close(self, deadline_s: float = 5.0) -> None:
+    async def close(self, deadline_s: float = 5.0, *, save_kv: bool = False) -> None:
         supervisor = self._supervisor
         if supervisor is None:
             self._state = "closed"
@@ -164,7 +174,7 @@ class LocalReplica:
                 self._state = "closing"
             if self._worker is not None:
                 with contextlib.suppress(ReplicaLostError):
-                    self._worker.send(Shutdown())
+                    self._worker.send(Shutdown(SAVE_SHARE * deadline_s if save_kv else 0.0))
         done, _ = await asyncio.wait((supervisor,), timeout=deadline_s)
         if not done and self._worker is not None:
             self._worker.kill(f"it did not end within {deadline_s:.1f} s of being asked to")
@@ -174,16 +184,17 @@ class LocalReplica:
         self._state = "closed"
 
     def load_error(self) -> FmedgeError | None:
-        """Why it was given up, as the exception that fits (ModelFileError, OutOfMemoryError or
-        ModelLoadError); None while it was not."""
+        """Why it was given up, as the exception that fits (ModelFileError, OutOfMemoryError,
+        DeviceError or ModelLoadError); None while it was not."""
         if self._state != "failed":
             return None
-        kind = "other" if self._load_failure is None else self._load_failure.kind
-        match kind:
+        match self._failure:
             case "file":
                 return ModelFileError(self._error)
             case "memory":
                 return OutOfMemoryError(self._error)
+            case "device":
+                return DeviceError(self._error)
         return ModelLoadError(self._error)
 
     def _end_measurement(self, measured: Measured | None) -> None:
@@ -267,13 +278,26 @@ class LocalReplica:
         was_ready, self._is_announced = self._is_announced, False
         if not self._closing.is_set():
             self._state = "restarting"
+        missing = "" if self._closing.is_set() else await self._missing_device()
         if was_ready:
             # At once, not when the process is reaped: its requests can go elsewhere now.
-            listener.on_lost(self, reason, crashed=not self._closing.is_set())
+            crashed = not missing and not self._closing.is_set()
+            listener.on_lost(self, missing or reason, crashed=crashed)
         end = await worker.ended()
         self._worker = None
-        self._error = end.reason if self._load_failure is None else self._load_failure.message
+        failure = self._load_failure
+        self._failure = "device" if missing else "other" if failure is None else failure.kind
+        self._error = missing or (end.reason if failure is None else failure.message)
         return was_ready, self._error
+
+    async def _missing_device(self) -> str:
+        """Why one of its device servers cannot be used, "" while they all can. A worker ends with
+        its server; but one whose server answers may have been brought down by a request."""
+        try:
+            await look_at_all(self._load.settings.rpc, DEVICE_CHECK_S)
+        except DeviceError as error:
+            return str(error)
+        return ""
 
     def _on_message(
         self, worker: WorkerProcess, listener: ReplicaListener, message: WorkerMessage

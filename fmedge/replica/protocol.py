@@ -103,9 +103,9 @@ class Loaded(Struct, tag="loaded", array_like=True, frozen=True):
 
 
 class LoadFailed(Struct, tag="load_failed", array_like=True, frozen=True):
-    """`kind`: "file", "memory" or "other"; the worker exits after it."""
+    """`kind`: "file", "memory", "device" or "other"; the worker exits after it."""
 
-    kind: str
+    kind: Literal["file", "memory", "device", "other"]
     message: str
 
 

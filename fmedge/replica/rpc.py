@@ -7,6 +7,9 @@ ggml ends the process where a server is down, speaks another version or is none.
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import stat
 import struct
 from typing import NoReturn
 
@@ -21,6 +24,7 @@ travel; llama.cpp itself overlooks that."""
 MAX_DEVICES = 16
 MAX_MEMORY_BYTES = 1 << 50
 LOOK_TIMEOUT_S = 3.0
+UNHEARD_S = 20.0
 
 _MEMORY, _HELLO, _COUNT = 11, 14, 15
 _CAPS = bytes(24)
@@ -82,11 +86,37 @@ async def look_at_all(
     return tuple(await asyncio.gather(*(look_at(endpoint, timeout_s) for endpoint in endpoints)))
 
 
+def checked(endpoints: tuple[str, ...]) -> tuple[RpcOffer, ...]:
+    """look_at_all for a process without an event loop."""
+    return asyncio.run(look_at_all(endpoints))
+
+
+def guard_connections(unheard_s: float = UNHEARD_S) -> int:
+    """Bound how long this process's TCP connections may go unheard, after which ggml's wait on
+    them fails; it sets none itself. For a worker, which has no others. Returns how many."""
+    num_guarded = 0
+    for entry in os.listdir("/proc/self/fd"):
+        try:
+            if not stat.S_ISSOCK(os.stat(int(entry)).st_mode):
+                continue
+            connection = socket.socket(fileno=os.dup(int(entry)))
+        except OSError:  # closed meanwhile
+            continue
+        with connection:
+            if connection.family != socket.AF_INET or connection.type != socket.SOCK_STREAM:
+                continue
+            unheard_ms = round(unheard_s * 1000)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unheard_ms)
+            num_guarded += 1
+    return num_guarded
+
+
 async def _connect(
     endpoint: str, host: str, port: int
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    import socket
-
     try:
         return await asyncio.open_connection(host, port, family=socket.AF_INET)
     except OSError as error:

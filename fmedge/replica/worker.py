@@ -22,9 +22,10 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from fmedge.errors import (
+    DeviceError,
     ModelFileError,
     OutOfMemoryError,
     StepAbortedError,
@@ -320,7 +321,18 @@ def engine_factory(
         from fmedge._native.logs import LogForwarder
 
         LogForwarder()  # to `logging`, for as long as the process lives
-        return Engine.load
+
+        def load(settings: EngineSettings, report: Callable[[float], bool]) -> Any:
+            if not settings.rpc:
+                return Engine.load(settings, report)
+            from fmedge.replica.rpc import checked, guard_connections
+
+            checked(settings.rpc)
+            engine = Engine.load(settings, report)
+            guard_connections()
+            return engine
+
+        return load
     module_name, _, attribute = name.partition(":")
     factory = getattr(importlib.import_module(module_name), attribute)
     return cast("Callable[[EngineSettings, Callable[[float], bool]], Any]", factory)
@@ -328,11 +340,14 @@ def engine_factory(
 
 def load_failure(error: Exception) -> LoadFailed:
     """What the front shall know of an engine that could not be loaded."""
+    kind: Literal["file", "memory", "device", "other"]
     match error:
         case ModelFileError():
             kind = "file"
         case OutOfMemoryError() | MemoryError():
             kind = "memory"
+        case DeviceError():
+            kind = "device"
         case _:
             kind = "other"
             log.debug("load failed", exc_info=error)

@@ -218,9 +218,9 @@ class DeviceServer:
 
     def _keep_spare(self) -> None:
         """One more than is busy, so that the next client finds a process that is ready."""
-        if all(child.is_busy for child in self._children):
-            if len(self._children) < self._settings.max_clients:
-                self._spawn()
+        is_full = len(self._children) >= self._settings.max_clients
+        if not is_full and all(child.is_busy for child in self._children):
+            self._spawn()
 
     def _spawn(self) -> None:
         rows = {child.row for child in self._children}
