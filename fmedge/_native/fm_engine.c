@@ -40,6 +40,14 @@ static int find_devices(const fm_engine_params *params, struct load_args *args) 
     return FM_OK;
 }
 
+static int plan_devices(const fm_engine_params *params, struct load_args *args, fm_engine *engine) {
+    if (params->num_plan_devices > MAX_DEVICES) {
+        return fm_fail(FM_ERR_ARGUMENT, "at most %d devices can be planned for", MAX_DEVICES);
+    }
+    return fm_plan_open(params->plan_devices, params->num_plan_devices, args->devices,
+                        &engine->plan);
+}
+
 static ggml_backend_buffer_type_t buffer_type_by_name(const char *name) {
     for (size_t i = 0; i < ggml_backend_dev_count(); i++) {
         ggml_backend_dev_t device = ggml_backend_dev_get(i);
@@ -108,13 +116,13 @@ static bool is_abort_requested(void *data) {
 
 static int make_model_params(const fm_engine_params *params, struct load_args *args,
                              fm_engine *engine, struct llama_model_params *out) {
-    int rc = find_devices(params, args);
+    int rc = params->is_plan ? plan_devices(params, args, engine) : find_devices(params, args);
     rc = rc == FM_OK ? find_overrides(params, args) : rc;
     if (rc != FM_OK) {
         return rc;
     }
     struct llama_model_params model_params = llama_model_default_params();
-    if (params->has_devices) {
+    if (params->has_devices || params->is_plan) {
         model_params.devices = args->devices;
     }
     if (params->num_overrides > 0) {
@@ -140,6 +148,10 @@ static int make_model_params(const fm_engine_params *params, struct load_args *a
     model_params.load_mode =
         params->mmap ? (params->mlock ? LLAMA_LOAD_MODE_MMAP_MLOCK : LLAMA_LOAD_MODE_MMAP)
                      : (params->mlock ? LLAMA_LOAD_MODE_MLOCK : LLAMA_LOAD_MODE_NONE);
+    if (params->is_plan) {
+        model_params.no_alloc = true;
+        model_params.load_mode = LLAMA_LOAD_MODE_NONE;
+    }
     model_params.progress_callback = on_progress;
     model_params.progress_callback_user_data = engine;
     *out = model_params;
@@ -234,6 +246,9 @@ static int check_host_memory(const fm_engine_params *params, const fm_engine *en
                        "of the host's memory that are free: use a smaller context or fewer slots",
                        engine->info.ctx_size, engine->info.slots,
                        (unsigned long long)(params->host_bytes_free >> 20));
+    }
+    if (params->is_plan) {
+        return FM_OK;
     }
     /* An upper bound that costs nothing first: the widest any layer's K and V can be. */
     const struct llama_model *model = engine->model;
@@ -434,6 +449,7 @@ void fm_engine_free(fm_engine *engine) {
     }
     llama_free(engine->ctx);
     llama_model_free(engine->model);
+    fm_plan_close(engine->plan);
     free(engine->row_tokens);
     free(engine);
 }

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "fm_sampler.h"
+#include "fm_sizing.h"
 
 typedef struct fm_engine fm_engine;
 
@@ -55,6 +56,9 @@ typedef struct {
     uint64_t host_bytes_free; /* refuse a context that takes more of the host; 0: no check */
     fm_progress_fn on_progress;
     void *on_progress_data;
+    bool is_plan; /* only size it, on plan_devices in place of `devices` (fm_sizing.h) */
+    const fm_plan_device *plan_devices;
+    int32_t num_plan_devices;
 } fm_engine_params;
 
 typedef struct {

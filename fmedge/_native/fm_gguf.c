@@ -195,6 +195,10 @@ void fm_gguf_free(fm_gguf *gguf) {
     free(gguf);
 }
 
+const struct gguf_context *fm_gguf_context(const fm_gguf *gguf) {
+    return gguf->ctx;
+}
+
 void fm_gguf_get_info(const fm_gguf *gguf, fm_gguf_info *info) {
     *info = (fm_gguf_info){
         .version = (int32_t)gguf_get_version(gguf->ctx),

@@ -52,6 +52,9 @@ extern "C" {
 int fm_gguf_open(const char *path, fm_gguf **gguf_out);
 void fm_gguf_free(fm_gguf *gguf);
 
+/* ggml's own view of it, for C that has gguf.h. */
+const struct gguf_context *fm_gguf_context(const fm_gguf *gguf);
+
 void fm_gguf_get_info(const fm_gguf *gguf, fm_gguf_info *info);
 int fm_gguf_get_key(const fm_gguf *gguf, int32_t index, fm_gguf_key *key);
 int fm_gguf_get_tensor(const fm_gguf *gguf, int32_t index, fm_gguf_tensor *tensor);

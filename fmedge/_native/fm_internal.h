@@ -3,6 +3,7 @@
 /* What fm_engine.c, fm_step.c, fm_embed.c and fm_memory.cpp share. Nothing else includes it. */
 
 #include "fm_engine.h"
+#include "fm_plan.h"
 #include "llama.h"
 
 /* llama.cpp computes logits for every token of a batch that is embedded, so embedding goes in
@@ -10,6 +11,7 @@
 enum { FM_EMBED_CHUNK_TOKENS = 64 };
 
 struct fm_engine {
+    struct fm_plan *plan; /* NULL: an engine that computes */
     struct llama_model *model;
     struct llama_context *ctx;
     llama_memory_t memory; /* NULL: an encoder without KV */
