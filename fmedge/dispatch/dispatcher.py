@@ -12,6 +12,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from fmedge.dispatch.embedding import Embedding, embed_all
 from fmedge.dispatch.entry import ReplicaEntry, step_facts
@@ -25,7 +26,8 @@ from fmedge.dispatch.observe import (
     set_gauges,
 )
 from fmedge.dispatch.replicas import Profiler, Replicas
-from fmedge.dispatch.status import DispatcherStatus, ModelStatus, ReplicaLoad
+from fmedge.dispatch.roster import Roster
+from fmedge.dispatch.status import DispatcherStatus
 from fmedge.errors import (
     ContextLengthError,
     FmedgeError,
@@ -91,14 +93,16 @@ class Dispatcher:
         self._next_id = 1
         self._is_draining = False
         self._changed = asyncio.Event()  # set whenever a request ends or a replica's state changes
+        self.roster = Roster(
+            self._core, self._replicas, self.metrics, self._changed, self._carry_out,
+            self._take_away,
+        )  # fmt: skip
 
     # --- replicas ---
 
     def add_replica(self, replica: Replica) -> None:
         """Serve with it from when it is ready; starts it."""
-        self._core.on_replica_added(replica.name, replica.model)
-        self._replicas.add(replica)
-        replica.start(self)
+        self.roster.add(replica, self)
 
     async def wait_ready(self, timeout_s: float, *, every_replica: bool = False) -> None:
         """Return when every model has a ready replica (or every replica is ready).
@@ -106,45 +110,14 @@ class Dispatcher:
         Raises UnavailableError when that takes longer than timeout_s, or a model's last replica
         is given up (its message says why).
         """
-        deadline_s = time.monotonic() + timeout_s
-        while True:
-            self._changed.clear()
-            models = self.status().models
-            enough = all if every_replica else any
-            if all(enough(r.status.state == "ready" for r in m.replicas) for m in models):
-                return
-            for model in models:
-                if all(self._replicas[load.status.name].is_gone for load in model.replicas):
-                    reason = "; ".join(load.status.error for load in model.replicas)
-                    raise UnavailableError(
-                        f"Model {model.name} could not be loaded: {reason}",
-                        retry_after_s=60.0,
-                        code="model_failed",
-                    )
-            try:
-                await asyncio.wait_for(self._changed.wait(), deadline_s - time.monotonic())
-            except TimeoutError:
-                raise UnavailableError(
-                    f"Not every model was ready within {timeout_s:.0f} s.",
-                    retry_after_s=10.0,
-                    code="loading",
-                ) from None
+        await self.roster.wait_ready(timeout_s, every_replica=every_replica)
 
     async def measure(self, name: str, profiler: Profiler) -> StepProfile:
         """Measure a replica anew: what it runs goes elsewhere, or waits until it is back.
 
         Raises ModelNotFoundError for an unknown replica, UnavailableError when it is not ready.
         """
-
-        def take_away() -> None:
-            held = [r for r in self._attempts.values() if r.replica == name]
-            self._replicas[name].replica.cancel(tuple(r.attempt_id for r in held))
-            for request in held:
-                self._end_attempt(request)
-            now_s = time.monotonic()
-            self._carry_out(self._core.on_replica_lost(now_s, name, crashed=False))
-
-        return await self._replicas.measure(name, profiler, take_away)
+        return await self._replicas.measure(name, profiler, partial(self._take_away, name))
 
     async def drain(self, deadline_s: float) -> None:
         """Refuse new requests, let those in flight finish for deadline_s seconds, then end the
@@ -260,21 +233,10 @@ class Dispatcher:
 
     def status(self) -> DispatcherStatus:
         """What is served and how busy it is; cheap."""
-        loads: dict[str, list[ReplicaLoad]] = {}
-        for entry in self._replicas:
-            load = self._replicas.load(entry, self._core.num_assigned(entry.replica.name))
-            loads.setdefault(entry.replica.model, []).append(load)
-        models = tuple(
-            ModelStatus(
-                name=name,
-                is_ready=any(load.status.state == "ready" for load in replicas),
-                num_waiting=self._core.num_waiting(name),
-                replicas=tuple(replicas),
-            )
-            for name, replicas in loads.items()
-        )
         return DispatcherStatus(
-            is_draining=self._is_draining, num_open=self._core.num_open, models=models
+            is_draining=self._is_draining,
+            num_open=self._core.num_open,
+            models=self.roster.statuses(),
         )
 
     def render_metrics(self) -> bytes:
@@ -378,6 +340,11 @@ class Dispatcher:
                     self._assign(effect, self._replicas[effect.replica].replica)
                 case CancelOn() | Withdraw():
                     self._cancel_on(effect.request_id, self._replicas[effect.replica].replica)
+                case Fail() if effect.retry_after_s:
+                    error = UnavailableError(
+                        effect.message, retry_after_s=effect.retry_after_s, code="model_failed"
+                    )
+                    self._fail(effect.request_id, error, "model_failed")
                 case Fail():
                     self._fail(effect.request_id, GenerationFailedError(effect.message), "crashed")
                 case Refuse():
@@ -415,6 +382,15 @@ class Dispatcher:
 
     def _end_attempt(self, request: Generation | Embedding) -> None:
         self._attempts.pop(request.attempt_id, None)
+
+    def _take_away(self, name: str) -> None:
+        """What a replica runs waits at the front again."""
+        held = [r for r in self._attempts.values() if r.replica == name]
+        self._replicas[name].replica.cancel(tuple(r.attempt_id for r in held))
+        for request in held:
+            self._end_attempt(request)
+        now_s = time.monotonic()
+        self._carry_out(self._core.on_replica_lost(now_s, name, crashed=False))
 
     def _cancel_on(self, request_id: int, replica: Replica) -> None:
         request = self._generations.get(request_id) or self._embeddings.get(request_id)

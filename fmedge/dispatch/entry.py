@@ -30,6 +30,7 @@ class ReplicaEntry:
         self.last_step: Step | None = None
         self.is_serving = False
         self.is_gone = False
+        self.is_retiring = False
         self.profile: StepProfile | None = None
         self.live: LiveModel | None = None
         self.generated_tokens = metrics.generated_tokens.labels(replica.model)

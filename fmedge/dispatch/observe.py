@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from math import inf, nan
 
@@ -96,3 +97,16 @@ def set_gauges(metrics: Metrics, status: DispatcherStatus) -> None:
             metrics.replica_ready.labels(*labels).set(load.status.state == "ready")
             metrics.replica_rss_bytes.labels(*labels).set(load.status.rss_bytes)
         metrics.requests_waiting.labels(model.name).set(num_waiting)
+
+
+def forget_replica(metrics: Metrics, model: str, replica: str) -> None:
+    """It is no more: its gauges, which say what is, end; what was counted stays."""
+    for gauge in (
+        metrics.requests_running,
+        metrics.kv_used_tokens,
+        metrics.kv_usage_ratio,
+        metrics.replica_ready,
+        metrics.replica_rss_bytes,
+    ):
+        with contextlib.suppress(KeyError):  # nobody has read the metrics since it came
+            gauge.remove(model, replica)

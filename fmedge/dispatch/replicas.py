@@ -40,6 +40,8 @@ class Replicas:
         self._profiler = profiler
         self._on_serving = on_serving
         self._entries: dict[str, ReplicaEntry] = {}
+        self.planned_ctx_sizes: dict[str, int] = {}
+        """By model, for as long as none of its replicas is loaded; 0 unknown."""
         self._profiling: set[asyncio.Task[None]] = set()
 
     def __getitem__(self, name: str) -> ReplicaEntry:
@@ -48,8 +50,15 @@ class Replicas:
     def __iter__(self) -> Iterator[ReplicaEntry]:
         return iter(self._entries.values())
 
+    def find(self, name: str) -> ReplicaEntry | None:
+        return self._entries.get(name)
+
     def add(self, replica: Replica) -> None:
         self._entries[replica.name] = ReplicaEntry(replica, self._metrics)
+
+    def remove(self, name: str) -> None:
+        """Its process has ended, and nothing of it comes any more."""
+        del self._entries[name]
 
     def of(self, model: str) -> list[ReplicaEntry]:
         return [entry for entry in self if entry.replica.model == model]
@@ -57,7 +66,7 @@ class Replicas:
     def ctx_size(self, model: str) -> int:
         """The least of the model's replicas, so that any of them can take over; 0 unknown."""
         sizes = [entry.info.ctx_size for entry in self.of(model) if entry.info is not None]
-        return min(sizes, default=0)
+        return min(sizes, default=self.planned_ctx_sizes.get(model, 0))
 
     def loaded(self, name: str, info: EngineInfo) -> None:
         """Its process has loaded; it serves at once or when it has been measured."""
@@ -120,7 +129,7 @@ class Replicas:
         """How busy it is. num_assigned: requests that the scheduler has given it."""
         status = entry.replica.status()
         if status.state == "ready" and not entry.is_serving:
-            status = replace(status, state="measuring")
+            status = replace(status, state="retiring" if entry.is_retiring else "measuring")
         step = entry.last_step
         # A cancelled sequence ends without a step to say so.
         num_running = 0 if step is None else min(step.num_running, num_assigned)
@@ -146,6 +155,7 @@ class Replicas:
         self._serve(entry, info)
 
     def _serve(self, entry: ReplicaEntry, info: EngineInfo) -> None:
-        if entry.info is info and not entry.is_gone:  # it was not lost meanwhile
+        # It was neither lost nor told to retire meanwhile.
+        if entry.info is info and not entry.is_gone and not entry.is_retiring:
             entry.is_serving = True
             self._on_serving(entry, info)

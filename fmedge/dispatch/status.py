@@ -23,12 +23,16 @@ class ReplicaLoad(Struct, frozen=True, kw_only=True):
 
 
 class ModelStatus(Struct, frozen=True, kw_only=True):
-    """One served model. num_waiting: requests at the front; replicas have theirs beside."""
+    """One served model. num_waiting: requests at the front; replicas have theirs beside.
+    can_load: its replicas come and go, so none is needed for it to be served. error: why it cannot
+    be loaded now, or ""."""
 
     name: str
     is_ready: bool
     num_waiting: int
     replicas: tuple[ReplicaLoad, ...]
+    can_load: bool = False
+    error: str = ""
 
 
 class DispatcherStatus(Struct, frozen=True, kw_only=True):

@@ -13,14 +13,16 @@ from fmedge.metrics import CONTENT_TYPE
 
 
 async def get_health(request: web.Request) -> web.Response:
-    """GET /health: 200 when every model can serve; 503 while loading, draining, or failed."""
+    """GET /health: 200 when every model can serve, if only after it was loaded on demand; 503 while
+    loading, draining, or failed."""
     context = request.app[CONTEXT]
     status = context.dispatcher.status()
     by_name = status_by_name(status)
     models = {model.name: state_of(by_name.get(model.name)) for model in context.served}
+    on_demand = {model.name for model in status.models if model.can_load and not model.error}
     if status.is_draining:
         overall = "draining"
-    elif all(state == "ready" for state in models.values()):
+    elif all(state == "ready" or name in on_demand for name, state in models.items()):
         return json_response(HealthResponse(status="ok", models=models))
     else:
         overall = "failed" if "failed" in models.values() else "loading"

@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 
 
 def state_of(status: ModelStatus | None) -> str:
-    """ready, loading, or failed when no replica will come back."""
+    """ready, loading, unloaded where a request would have it loaded, or failed when no replica will
+    come back."""
     if status is None:
         return "loading"
     if status.is_ready:
         return "ready"
+    if status.error:
+        return "failed"
+    if status.can_load and not status.replicas:
+        return "unloaded"
     states = {load.status.state for load in status.replicas}
     return "failed" if states and states <= {"failed", "closed", "stopped"} else "loading"
 
