@@ -19,6 +19,7 @@ from fmedge.errors import FmedgeError, KvCacheFullError, StepAbortedError
 from fmedge.replica.constrain import next_mask
 from fmedge.replica.embeds import Embeds
 from fmedge.replica.intake import Intake, failure
+from fmedge.replica.kv_store import KvStore
 from fmedge.replica.placement import Placement
 from fmedge.replica.ports import EngineLike, NewSampler, SamplerLike, sampler_factory
 from fmedge.replica.protocol import Embed, Failed, SequenceTokens, Step, Submit, WorkerMessage
@@ -58,13 +59,15 @@ class EngineLoop:
         max_waiting: int = MAX_WAITING,
         new_sampler: NewSampler | None = None,
         clock: Callable[[], float] = perf_counter,
+        store: KvStore | None = None,
     ) -> None:
         self._engine = engine
         self._emit = emit
         self._info = engine.info
         self._limits = limits or StepLimits(max_tokens=engine.info.batch_size)
         self._clock = clock
-        self._placement = Placement(engine)
+        self._store = store
+        self._placement = Placement(engine, store)
         self._intake = Intake(engine, new_sampler or sampler_factory(engine), max_waiting)
         self._embeds = Embeds(engine, self._placement, emit, max_waiting)
         self._by_request: dict[int, Sequence] = {}
@@ -116,8 +119,25 @@ class EngineLoop:
         self._is_decode_only = False
 
     def clear_cache(self, cache_key: str | None = None) -> None:
-        """Forget every retained prefix, of one key or (None) of all."""
+        """Forget every retained and stored prefix, of one key or (None) of all."""
         self._placement.clear(cache_key)
+
+    def empty_cache(self) -> None:
+        """Leave no retained prefix in the engine; the store may keep them."""
+        self._placement.evict_all()
+
+    def rest(self) -> bool:
+        """With nothing to do, prepare for what may come; False if nothing was left to prepare."""
+        return self._placement.store_one()
+
+    def persist(self, save_s: float) -> None:
+        """End every sequence and keep their KV on disk, in so many seconds."""
+        deadline_s = self._clock() + save_s
+        for sequence in self._decoding + self._prefilling:
+            if self._placement.cut_to_computed(sequence):
+                self._placement.finish(sequence)
+        self._by_request.clear()
+        self._placement.persist(deadline_s)
 
     @property
     def is_decode_only(self) -> bool:
@@ -240,11 +260,14 @@ class EngineLoop:
         if not self._embeds.is_blocked:
             self._admit()
         if not self._decoding and not self._prefilling:
+            awaits_disk = self._placement.wait_fetched()
             if not has_embedded and self._intake.is_compiling:
                 self._intake.wait_compiled()
                 self._period_start_s = self._clock()
                 return True
-            return has_embedded
+            return has_embedded or awaits_disk
+        if self._store is not None:
+            self._period_start_s += self._store.take_spent_s()  # that time is no step's either
         plan = self._plan()
         if plan.preempt:
             self._preempt(self._placement.owner(plan.preempt[0]))
@@ -327,6 +350,7 @@ class EngineLoop:
             masks = [s.mask for s in sampled] if any(s.matcher for s in sampled) else None
             tokens = list(engine.sample(rows, [s.sampler for s in sampled], masks))
         now_s = self._clock()
+        placement.has_pending_copy = False
         placement.remove_fillers(fillers)
         prefilled = []
         for seq_id, chunk in plan.prefill:
@@ -481,10 +505,10 @@ class EngineLoop:
             return
         self._finish_between_steps(running[0], "length")
 
-    def _preempt(self, sequence: Sequence) -> None:
+    def _preempt(self, sequence: Sequence, *, is_whole: bool = True) -> None:
         """Free a sequence's KV; it waits in its old place and prefills its own tokens later."""
         (self._decoding if sequence.is_decoding else self._prefilling).remove(sequence)
-        self._placement.evict_live(sequence)
+        self._placement.evict_live(sequence, is_whole=is_whole)
         sequence.is_decoding = False
         self._intake.put_back(sequence)
         self._num_preempted += 1
@@ -496,7 +520,7 @@ class EngineLoop:
         self._is_decode_only = False
         for sequence in stepped:
             if not self._placement.cut_to_computed(sequence):
-                self._preempt(sequence)
+                self._preempt(sequence, is_whole=False)
         self._placement.remove_fillers(fillers)
 
 

@@ -1,7 +1,8 @@
 """Which sequence id a sequence runs under, and the KV it finds there.
 
 The engine's KV, the prefix cache's belief and a sequence's `num_computed` change together, here and
-nowhere else. An id is free (holds nothing), retained (a finished sequence's KV) or live.
+nowhere else. An id is free (holds nothing), retained (a finished sequence's KV) or live. What is
+taken from a retained id goes to the store of evicted KV, where there is one.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence as AnySequence
 from typing import Literal
 
+from fmedge.replica.kv_store import Found, KvStore
 from fmedge.replica.ports import EngineLike
 from fmedge.replica.sequence import NO_ID, Sequence
 from fmedge.sched.prefix import PrefixCache, PrefixMatch
@@ -36,8 +38,13 @@ MAX_LOST_DIVISOR = 4
 class Placement:
     """Owner of the sequence ids of one engine."""
 
-    def __init__(self, engine: EngineLike) -> None:
+    def __init__(self, engine: EngineLike, store: KvStore | None = None) -> None:
         self._engine = engine
+        self._store = store
+        self._rates = StepRates()
+        self._uncuttable: set[int] = set()  # restored without what a window had left behind
+        self._awaits_fetch = False
+        self.has_pending_copy = False  # until the next step: no KV may be stored or restored
         info = engine.info
         self._info = info
         num_ids: int = getattr(engine, "num_seqs", info.slots)
@@ -70,8 +77,9 @@ class Placement:
     ) -> Outcome:
         """Give a sequence an id with the longest prefix that is worth taking over.
 
-        held_back: a sequence ahead of it is prefilling a longer prefix right now; ask again after
-        the next step. no_room: KV is short; ask again once a running sequence has ended.
+        held_back: a sequence ahead of it is prefilling a longer prefix right now, or a stored one
+        is being read from disk; ask again after the next step. no_room: KV is short; ask again
+        once a running sequence has ended.
         """
         leader = sequence.leader
         if leader is not None:
@@ -88,9 +96,23 @@ class Placement:
                 sequence.leader = leader
                 sequence.hold_until = match.num_promised
                 return "held_back"
+        self._rates = rates
+        stored = self._find_stored(sequence, match)
+        if stored is not None and not stored.is_ready:
+            self._awaits_fetch = True
+            return "held_back"
+        if self.has_pending_copy and (stored is not None or self._would_lose()):
+            if decoding or prefilling:
+                return "held_back"
+            stored = None
+        if stored is not None:
+            match = PrefixMatch()
         if not self._has_room(sequence, match, len(decoding) + len(prefilling)):
             return "no_room"
-        seq_id, num_tokens = self._take_id(match, least)
+        if stored is None:
+            seq_id, num_tokens = self._take_id(match, least)
+        else:
+            seq_id, num_tokens = self._restore(stored)
         sequence.seq_id = seq_id
         sequence.num_computed = num_tokens
         self._owners[seq_id] = sequence
@@ -115,8 +137,12 @@ class Placement:
             self._empty(seq_id)
         self.count_kv()
 
-    def evict_live(self, sequence: Sequence) -> None:
-        """Take a running sequence's id and KV away."""
+    def evict_live(self, sequence: Sequence, *, is_whole: bool = True) -> None:
+        """Take a running sequence's id and KV away. is_whole: its KV is what it counts as
+        computed, and so may be stored."""
+        if is_whole:
+            self._sync((sequence,))
+            self._keep(sequence.seq_id)
         self._empty(sequence.seq_id)
         self._owners[sequence.seq_id] = None
         sequence.seq_id = NO_ID
@@ -134,12 +160,50 @@ class Placement:
         seq_id = self._cache.lru()
         if seq_id is None:
             return False
-        self._empty(seq_id)
+        self._evict(seq_id)
         return True
 
     def clear(self, cache_key: str | None) -> None:
+        """Forget retained and stored prefixes, of one key or (None) of all."""
         for seq_id in self._cache.finished_ids(cache_key):
             self._empty(seq_id)
+        if self._store is not None:
+            self._store.clear(cache_key)
+
+    def evict_all(self) -> None:
+        """Forget every retained prefix; the store may keep them."""
+        while self.evict_one():
+            pass
+
+    def store_one(self) -> bool:
+        """Where the next sequence would take a retained id: have one stored beforehand, so that
+        its end costs nothing. True if one was stored."""
+        store = self._store
+        if store is None or self._has_spare_id():
+            return False
+        for seq_id in self._cache.finished_ids():
+            cache_key, tokens = self._cache.path_of(seq_id)
+            if store.save(seq_id, cache_key, tokens, self._rates, is_busy=False):
+                return True
+        return False
+
+    def persist(self, deadline_s: float) -> None:
+        """Keep what retained ids hold, and what the store has, on disk; the last used first."""
+        store = self._store
+        if store is None:
+            return
+        for seq_id in reversed(self._cache.finished_ids_by_age()):
+            cache_key, tokens = self._cache.path_of(seq_id)
+            if store.save(seq_id, cache_key, tokens, self._rates, is_busy=False):
+                store.persist(deadline_s)
+        store.persist(deadline_s)
+
+    def wait_fetched(self) -> bool:
+        """Give what a held back sequence waits for a moment; False if none waits for the disk."""
+        awaits_fetch, self._awaits_fetch = self._awaits_fetch, False
+        if awaits_fetch and self._store is not None:
+            self._store.wait()
+        return awaits_fetch
 
     def num_reusable(self, cache_key: str, tokens: bytes) -> int:
         """Of a prompt's tokens (packed int32), those whose KV a sequence would find here."""
@@ -151,7 +215,7 @@ class Placement:
         """An idle id, emptied, for work that leaves it empty; None if all are live."""
         seq_id = self._idle_id()
         if seq_id is not None:
-            self._empty(seq_id)
+            self._evict(seq_id)
         return seq_id
 
     # KV in numbers
@@ -206,12 +270,23 @@ class Placement:
         if not sequence.cache_prompt:
             return PrefixMatch()
         self._sync(decoding)
-        return self._cache.match(
+        match = self._cache.match(
             sequence.cache_key,
             sequence.tokens.tobytes(),
             limit=len(sequence.tokens) - 1,  # the last token must run: its logits are needed
             is_exact=self._info.is_recurrent,
         )
+        if match.source in self._uncuttable and match.num_tokens < self._num_held(match.source):
+            return PrefixMatch(leader=match.leader, num_promised=match.num_promised)
+        return match
+
+    def _find_stored(self, sequence: Sequence, match: PrefixMatch) -> Found | None:
+        """What the store has and pays more than what the engine holds."""
+        store = self._store
+        if store is None or not sequence.cache_prompt:
+            return None
+        tokens = sequence.tokens.tobytes()
+        return store.find(sequence.cache_key, tokens, match.num_tokens, self._rates)
 
     def _sync(self, live: AnySequence[Sequence]) -> None:
         """Tell the cache what live sequences have decoded meanwhile; they do not tell per token."""
@@ -234,25 +309,49 @@ class Placement:
         target = self._idle_id()
         assert target is not None, "more sequences run than there are ids"
         if source is None:
-            self._empty(target)
+            self._evict(target)
             return target, 0
         if not cache.is_live(source):
             num_lost = cache.num_held(source) - match.num_tokens
-            if target == source or num_lost * MAX_LOST_DIVISOR <= match.num_tokens:
+            is_small = num_lost * MAX_LOST_DIVISOR <= match.num_tokens
+            if target == source or is_small:
+                if not is_small:
+                    self._keep(source)
                 return source, self._reuse(source, match.num_tokens)
             cache.touch(source)
-        self._empty(target)
+        self._evict(target)
         if match.num_tokens < least:
             return target, 0
         self._engine.seq_copy(source, target, match.num_tokens)
+        self.has_pending_copy = not self._info.kv_unified
+        if source in self._uncuttable:
+            self._uncuttable.add(target)
         return target, match.num_tokens
+
+    def _restore(self, stored: Found) -> tuple[int, int]:
+        """An id into which a stored sequence was put, and how many tokens it holds."""
+        store, target = self._store, self._idle_id()
+        assert store is not None
+        assert target is not None, "more sequences run than there are ids"
+        self._evict(target)
+        num_tokens = store.restore(stored.handle, target)
+        while num_tokens == 0 and self._info.kv_unified and self.evict_one():
+            num_tokens = store.restore(stored.handle, target)  # for want of cells, it may be
+        if store.is_exact and num_tokens:
+            self._uncuttable.add(target)
+        if num_tokens > stored.num_tokens and not self._engine.seq_remove(
+            target, stored.num_tokens
+        ):
+            self._empty(target)
+            return target, 0
+        return target, min(num_tokens, stored.num_tokens)
 
     def _reuse(self, seq_id: int, num_tokens: int) -> int:
         """Take a retained id over in place, cut to its first tokens; how many it kept."""
         is_cut = self._cache.num_held(seq_id) > num_tokens
         self._cache.drop(seq_id)
         if is_cut and not self._engine.seq_remove(seq_id, num_tokens):
-            self._engine.seq_remove(seq_id)
+            self._empty(seq_id)
             return 0
         return num_tokens
 
@@ -263,10 +362,39 @@ class Placement:
                 return seq_id
         return self._cache.lru()
 
+    def _would_lose(self) -> bool:
+        """Whether a new sequence's place is one whose KV could be stored later, but not now."""
+        seq_id = self._idle_id()
+        if self._store is None or seq_id is None or seq_id not in self._cache:
+            return False
+        return not self._store.has(*self._cache.path_of(seq_id))
+
+    def _has_spare_id(self) -> bool:
+        """Whether a new sequence would find an empty id, and cells."""
+        is_full = self._info.kv_unified and (
+            2 * self._cache.num_distinct_tokens() > self._info.kv_tokens
+        )
+        return not is_full and any(
+            owner is None and seq_id not in self._cache for seq_id, owner in enumerate(self._owners)
+        )
+
+    def _keep(self, seq_id: int) -> None:
+        """Store what a retained id holds, if that pays."""
+        if self._store is not None and seq_id in self._cache:
+            cache_key, tokens = self._cache.path_of(seq_id)
+            is_busy = any(owner is not None and owner.is_decoding for owner in self._owners)
+            self._store.save(seq_id, cache_key, tokens, self._rates, is_busy=is_busy)
+
+    def _evict(self, seq_id: int) -> None:
+        """Another takes an idle id's place: it is emptied, and the store keeps what it held."""
+        self._keep(seq_id)
+        self._empty(seq_id)
+
     def _empty(self, seq_id: int) -> None:
         """Whatever the id holds is gone, in the cache and in the engine."""
         self._cache.drop(seq_id)
         self._engine.seq_remove(seq_id)
+        self._uncuttable.discard(seq_id)
 
 
 def _is_prefilling(sequence: Sequence) -> bool:

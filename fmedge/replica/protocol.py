@@ -27,11 +27,22 @@ MAX_FRAME_BYTES = 256 << 20
 # front -> worker
 
 
+class KvStoreSettings(Struct, array_like=True, frozen=True, kw_only=True):
+    """Where KV of evicted sequences goes. memory_bytes: of host memory, for this replica; 0 is no
+    store. folder: for what overflows it, in a folder of its own for each model, up to disk_bytes
+    for all of them; 0 or "" keeps nothing on disk."""
+
+    memory_bytes: int
+    folder: str = ""
+    disk_bytes: int = 0
+
+
 class Load(Struct, tag="load", array_like=True, frozen=True):
     """First message: load the model. `engine` names a factory: "llama", or "module:attribute"."""
 
     settings: EngineSettings
     engine: str = "llama"
+    kv_store: KvStoreSettings | None = None
 
 
 class Submit(Struct, tag="submit", array_like=True, frozen=True, kw_only=True):
@@ -67,7 +78,7 @@ class Cancel(Struct, tag="cancel", array_like=True, frozen=True):
 
 
 class ClearCache(Struct, tag="clear_cache", array_like=True, frozen=True):
-    """Forget every retained prefix (of one cache key, or all)."""
+    """Forget every retained and stored prefix (of one cache key, or all)."""
 
     cache_key: str | None = None
 
@@ -85,7 +96,10 @@ class Measure(Struct, tag="measure", array_like=True, frozen=True):
 
 
 class Shutdown(Struct, tag="shutdown", array_like=True, frozen=True):
-    """Abort the step in flight, free the model, exit 0."""
+    """Abort the step in flight, free the model, exit 0. save_s: time in which to keep the KV of
+    all sequences on disk before that, if the store has one."""
+
+    save_s: float = 0.0
 
 
 FrontMessage = Load | Submit | Embed | Cancel | ClearCache | Measure | Shutdown

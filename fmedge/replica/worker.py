@@ -151,6 +151,7 @@ class Worker:
         self._inbox: deque[FrontMessage] = deque()
         self._has_work = threading.Event()
         self._is_stopping = False
+        self._save_s = 0.0
         self._abort_lock = threading.Lock()
         self._abort_step: Callable[[], None] | None = None  # while there is an engine
         self._num_steps = 0
@@ -175,21 +176,26 @@ class Worker:
             return EXIT_OK if self._is_stopping else EXIT_LOAD_FAILED
         self._abort_step = engine.abort
         try:
-            self._run_engine(engine)
+            self._run_engine(engine, load)
         finally:
             with self._abort_lock:
                 self._abort_step = None
             engine.close()
         return EXIT_OK
 
-    def _run_engine(self, engine: Any) -> None:
+    def _run_engine(self, engine: Any, load: Load) -> None:
+        from fmedge.replica.kv_store import open_store
         from fmedge.replica.loop import EngineLoop
 
         outbox = self._outbox
-        loop = EngineLoop(engine, outbox.send)
+        store = open_store(engine, load.kv_store, load.settings)
+        loop = EngineLoop(engine, outbox.send, store=store)
         self._channel.send(Loaded(engine.info))
         try:
             self._run_steps(loop, engine)
+            outbox.flush()
+            if self._save_s > 0:
+                loop.persist(self._save_s)
         finally:
             outbox.flush()
             loop.close()
@@ -206,7 +212,7 @@ class Worker:
                 if not self._is_stopping:
                     raise
                 return
-            if not worked:
+            if not worked and not loop.rest():
                 has_work.wait()
 
     def _run_step(self, loop: EngineLoop) -> bool:
@@ -226,7 +232,7 @@ class Worker:
 
         if not loop.is_idle:
             return Measured(ended="busy", message="The replica has work.")
-        loop.clear_cache()
+        loop.empty_cache()
         return measure(
             request,
             engine,
@@ -290,7 +296,10 @@ class Worker:
 
     def _on_messages(self, messages: list[FrontMessage]) -> None:
         self._inbox.extend(messages)
-        if any(isinstance(message, Shutdown) for message in messages):
+        for message in messages:
+            if not isinstance(message, Shutdown):
+                continue
+            self._save_s = message.save_s
             self._is_stopping = True
             with self._abort_lock:
                 if self._abort_step is not None:

@@ -173,6 +173,11 @@ class PrefixCache:
         holding = self._holdings.get(seq_id)
         return 0 if holding is None else holding.num_held
 
+    def path_of(self, seq_id: int) -> tuple[str, bytes]:
+        """The cache key of an id that is here, and the tokens that it holds, packed."""
+        holding = self._holdings[seq_id]
+        return holding.cache_key, _path(holding.end)[: holding.num_held * TOKEN_BYTES]
+
     def is_live(self, seq_id: int) -> bool:
         holding = self._holdings.get(seq_id)
         return holding is not None and holding.is_live
@@ -184,6 +189,10 @@ class PrefixCache:
             for seq_id, holding in self._holdings.items()
             if not holding.is_live and (cache_key is None or holding.cache_key == cache_key)
         ]
+
+    def finished_ids_by_age(self) -> list[int]:
+        """Ids retained for their prefix, the one that was of no use for longest first."""
+        return sorted(self.finished_ids(), key=lambda seq_id: self._holdings[seq_id].last_used)
 
     def num_distinct_tokens(self, *, live_only: bool = False) -> int:
         """Tokens held, those that several ids hold at the same place counted once."""
