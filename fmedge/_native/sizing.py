@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from fmedge._native import gemm
 from fmedge._native.binding import check, error_text, ffi, lib
 from fmedge._native.logs import LogCursor
 from fmedge._native.params import EngineParams
@@ -97,7 +98,11 @@ def size_model(
         params.struct.is_plan = True
         params.struct.plan_devices = raw
         params.struct.num_plan_devices = len(devices)
-        code = lib.fm_engine_load(params.struct, handle_out)
+        gemm.reserve_exactly(True)
+        try:
+            code = lib.fm_engine_load(params.struct, handle_out)
+        finally:
+            gemm.reserve_exactly(False)
     if code < 0:
         raise _error(engine.model_path, code, cursor.problems())
     try:

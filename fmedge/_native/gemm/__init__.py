@@ -54,3 +54,8 @@ def kernel() -> str:
     function = _library().fm_gemm_kernel
     function.restype = ctypes.c_char_p
     return str(function().decode())
+
+
+def reserve_exactly(is_enabled: bool) -> None:
+    """True: llama.cpp sizes compute buffers by reserving them, see fm_reserve.h."""
+    _library().fm_reserve_enable(int(is_enabled))
