@@ -159,9 +159,16 @@ int fm_bandwidth_load(fm_bandwidth *probe, const char *type, int32_t width, int3
     return FM_OK;
 }
 
+/* The RPC backend's synchronize waits for nothing; whoever reads a result has to. */
+static void wait_for(fm_bandwidth *probe, struct ggml_cgraph *graph) {
+    float last;
+    ggml_backend_synchronize(probe->backend);
+    ggml_backend_tensor_get(ggml_graph_node(graph, -1), &last, 0, sizeof last);
+}
+
 static int time_graph(fm_bandwidth *probe, struct ggml_cgraph *graph, int32_t repeats,
                       double *seconds_out) {
-    ggml_backend_synchronize(probe->backend);
+    wait_for(probe, graph);
     const double start_s = now_s();
     for (int32_t i = 0; i < repeats; i++) {
         const enum ggml_status status = ggml_backend_graph_compute_async(probe->backend, graph);
@@ -171,7 +178,7 @@ static int time_graph(fm_bandwidth *probe, struct ggml_cgraph *graph, int32_t re
                            ggml_status_to_string(status));
         }
     }
-    ggml_backend_synchronize(probe->backend);
+    wait_for(probe, graph);
     *seconds_out = now_s() - start_s;
     return FM_OK;
 }

@@ -18,7 +18,6 @@ from fmedge.errors import DeviceError
 from fmedge.replica.probe_child import Answer, ListDevices, MeasureDevice, Question
 from fmedge.replica.process import signal_name, worker_environment
 from fmedge.replica.speed import Speed
-from fmedge.types import DeviceInfo
 
 LIST_TIMEOUT_S = 30.0
 """Drivers of many GPUs take seconds to start."""
@@ -52,12 +51,9 @@ class Prober:
     def what(self) -> str:
         return f"the device server {self._endpoint}" if self._endpoint else "this machine's devices"
 
-    async def devices(
-        self, timeout_s: float = LIST_TIMEOUT_S
-    ) -> tuple[tuple[DeviceInfo, ...], str]:
-        """The devices, in ggml's order, and llama.cpp's build."""
-        answer = await self._ask(ListDevices(), timeout_s)
-        return answer.devices, answer.build
+    async def devices(self, timeout_s: float = LIST_TIMEOUT_S) -> Answer:
+        """The devices, in ggml's order, with llama.cpp's build."""
+        return await self._ask(ListDevices(), timeout_s)
 
     async def measure(
         self, device: str, *, threads: int, budget_s: float, timeout_s: float = MEASURE_TIMEOUT_S

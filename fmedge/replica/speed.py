@@ -71,6 +71,28 @@ class Speed(Struct, frozen=True, kw_only=True):
         return next((s.tflop_s for s in self.types if s.quant == "f16"), self.types[0].tflop_s)
 
 
+def better(one: Speed, other: Speed) -> Speed:
+    """Figure by figure: what both measured, the device can do."""
+    theirs = {speed.quant: speed for speed in other.types}
+    types = [
+        TypeSpeed(
+            quant=mine.quant,
+            bandwidth_gb_s=max(mine.bandwidth_gb_s, theirs[mine.quant].bandwidth_gb_s),
+            tflop_s=max(mine.tflop_s, theirs[mine.quant].tflop_s),
+        )
+        if mine.quant in theirs
+        else mine
+        for mine in one.types
+    ]
+    known = {speed.quant for speed in types}
+    return Speed(
+        types=(*types, *(speed for speed in other.types if speed.quant not in known)),
+        link_gb_s=max(one.link_gb_s, other.link_gb_s),
+        link_s=min(one.link_s, other.link_s),
+        used_bytes=max(one.used_bytes, other.used_bytes),
+    )
+
+
 def measure(
     probe: Probe,
     *,
@@ -196,9 +218,8 @@ def _link(probe: Probe, budget_s: float, clock: Callable[[], float]) -> tuple[fl
     while num_bytes < _MAX_LINK_BYTES and large_s < _LINK_RUN_S and clock() < end_s:
         num_bytes *= 8
         large_s = probe.link(num_bytes)
-    for _ in range(_MIN_TRIES):
-        if clock() < end_s:
-            large_s = min(large_s, probe.link(num_bytes))
+    while clock() + large_s < end_s:
+        large_s = min(large_s, probe.link(num_bytes))
     extra_s = max(large_s - small_s, large_s / 100, 1e-9)
     return 2 * (num_bytes - _SMALL_BYTES or num_bytes) / extra_s / 1e9, small_s / 2
 

@@ -1,0 +1,405 @@
+"""The devices that plans may use: those of this machine, of device servers, or of a device file.
+
+The rule: a device that cannot be opened or measured is named among the problems and does not keep
+the others from being used. Speeds are measured once and cached; free memory is asked each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from math import inf
+from pathlib import Path
+from typing import Literal, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from fmedge import __version__
+from fmedge.config.devices import load_devices
+from fmedge.config.values import nearest
+from fmedge.errors import ConfigError, DeviceError
+from fmedge.replica.probe import Prober
+from fmedge.replica.rpc import RpcOffer, look_at
+from fmedge.replica.speed import better
+from fmedge.sched.provision import catalogue
+from fmedge.sched.provision.device import HOST, Device
+from fmedge.server.described import LINK_GB_S, context_bytes, described
+from fmedge.server.device_cache import DeviceCache, Entry, fingerprint
+from fmedge.server.host import HostFacts, host_facts
+from fmedge.types import DeviceInfo
+
+HOST_BUDGET_S = 3.0
+BUDGET_S = 2.0
+"""How long one device is measured, at most."""
+
+BUSY_SHARE = 0.5
+AGAIN_S = 600.0
+"""What was measured while other programs took more than this share of the processors is measured
+again after this time, and the better figures are kept."""
+
+HOST_RESERVE_SHARE, MIN_HOST_RESERVE_BYTES, MAX_HOST_RESERVE_BYTES = 0.05, 512 << 20, 4 << 30
+RESERVE_SHARE, MIN_RESERVE_BYTES = 0.02, 128 << 20
+"""What plans leave to others of a device's memory: programs that start later, a display."""
+
+# Where neither a measurement nor the catalogue says anything: GB/s, TFLOP/s.
+_GUESSES = {"cpu": (20.0, 0.1), "igpu": (60.0, 4.0), "gpu": (400.0, 60.0), "rpc": (20.0, 0.1)}
+
+DeviceType = Literal["cpu", "gpu", "igpu", "rpc"]
+
+
+class Remote(Protocol):
+    """A device server, as [[rpc]] configures it. link_gb_s None: as measured."""
+
+    @property
+    def endpoint(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def reserve_gib(self) -> float: ...
+    @property
+    def link_gb_s(self) -> float | None: ...
+
+
+class DeviceReport(Struct, frozen=True, kw_only=True):
+    """A device and what only a person asks. measured_s: when, by the wall clock; 0 never."""
+
+    device: Device
+    memory_total: int
+    memory_free: int
+    measured_s: float = 0.0
+    host: HostFacts | None = None
+
+
+class Survey(Struct, frozen=True, kw_only=True):
+    """problems: what could not be reached or measured, a sentence each."""
+
+    devices: tuple[DeviceReport, ...]
+    problems: tuple[str, ...] = ()
+
+
+async def gather(
+    file: str = "",
+    remotes: Sequence[Remote] = (),
+    *,
+    folder: Path | None,
+    refresh: bool = False,
+    exclude: Sequence[str] = (),
+    threads: int = 0,
+) -> tuple[Device, ...]:
+    """`survey` without what only a person asks. Problems go to the log."""
+    import logging
+
+    found = await survey(
+        file, remotes, folder=folder, refresh=refresh, exclude=exclude, threads=threads
+    )
+    for problem in found.problems:
+        logging.getLogger(__name__).warning("%s", problem)
+    return tuple(report.device for report in found.devices)
+
+
+async def survey(
+    file: str = "",
+    remotes: Sequence[Remote] = (),
+    *,
+    folder: Path | None,
+    refresh: bool = False,
+    exclude: Sequence[str] = (),
+    threads: int = 0,
+    prober: Callable[[str], Prober] = Prober,
+) -> Survey:
+    """Every device that plans may use.
+
+    file: a device file, whose devices are the only ones; else this machine's, in ggml's order, and
+    then those of `remotes`, named as configured, else by endpoint, further ones of one server with
+    "/1", "/2", ... behind it. folder: the state folder, where speeds are cached; None keeps none.
+    refresh: measure again. exclude: names to leave out. threads: of the host; 0 as a model would
+    take. prober: makes one for an endpoint, "" for this machine.
+    ConfigError for a wrong file or an unknown excluded name, DeviceError where not even this
+    machine's devices can be asked.
+    """
+    if file:
+        devices = described(load_devices(file))
+        _check_excluded(exclude, [device.name for device in devices])
+        reports = [_of_file(device) for device in devices if device.name not in exclude]
+        return Survey(devices=tuple(reports))
+    look = _Look(DeviceCache(folder), refresh, frozenset(exclude), threads, prober)
+    await look.at_this_machine()
+    await look.at_servers(remotes)
+    look.save()
+    _check_excluded(exclude, look.names)
+    return Survey(devices=tuple(look.reports), problems=tuple(look.problems))
+
+
+def _of_file(device: Device) -> DeviceReport:
+    return DeviceReport(
+        device=device, memory_total=device.memory_bytes, memory_free=device.memory_bytes
+    )
+
+
+def _check_excluded(exclude: Sequence[str], names: list[str]) -> None:
+    for name in exclude:
+        if name not in names:
+            hint = nearest(name, names) or f"; there are {', '.join(names) or 'none'}"
+            raise ConfigError(f"--exclude {name}: there is no such device{hint}")
+
+
+class _Look:
+    """One look at everything."""
+
+    def __init__(
+        self,
+        cache: DeviceCache,
+        refresh: bool,
+        exclude: frozenset[str],
+        threads: int,
+        prober: Callable[[str], Prober],
+    ) -> None:
+        self.reports: list[DeviceReport] = []
+        self.problems: list[str] = []
+        self.names: list[str] = []
+        self._cache = cache
+        self._refresh = refresh
+        self._exclude = exclude
+        self._facts = host_facts()
+        self._threads = threads or self._facts.num_threads
+        self._prober = prober
+        self._is_changed = False
+
+    def save(self) -> None:
+        if self._is_changed:
+            self._cache.save()
+
+    async def at_this_machine(self) -> None:
+        async with self._prober("") as prober:
+            answer = await prober.devices()
+            infos = _distinct(answer.devices)
+            self.names += [info.name for info in infos]
+            infos = [info for info in infos if info.name not in self._exclude]
+            keys = [self._key(info, answer.build) for info in infos]
+            contexts = await self._contexts(infos, keys)
+            for info, key in zip(infos, keys, strict=True):
+                entry = await self._entry(prober, info, key, info.name, contexts.get(info.name, 0))
+                if info.kind == "cpu":
+                    self.reports.append(self._host(info, entry, answer.resident_bytes))
+                else:
+                    self.reports.append(_card(info, entry))
+
+    async def at_servers(self, remotes: Sequence[Remote]) -> None:
+        looks = (look_at(remote.endpoint) for remote in remotes)
+        offers = await asyncio.gather(*looks, return_exceptions=True)
+        for remote, offer in zip(remotes, offers, strict=True):
+            base = remote.name or remote.endpoint
+            self.names.append(base)
+            if base in self._exclude:
+                continue
+            if isinstance(offer, DeviceError):
+                self.problems.append(str(offer))
+            elif isinstance(offer, BaseException):
+                raise offer
+            else:
+                try:
+                    await self._at_server(remote, offer, base)
+                except DeviceError as error:
+                    self.problems.append(str(error))
+
+    async def _at_server(self, remote: Remote, offer: RpcOffer, base: str) -> None:
+        names = [
+            base if number == 0 else f"{base}/{number}" for number in range(len(offer.devices))
+        ]
+        self.names += names[1:]
+        async with self._prober(remote.endpoint) as prober:
+            answer = await prober.devices()
+            for name, info in zip(names, answer.devices, strict=False):
+                if name in self._exclude:
+                    continue
+                key = fingerprint(
+                    ["rpc", remote.endpoint, name, info.memory_total, answer.build, __version__]
+                )
+                entry = await self._entry(prober, info, key, name, 0)
+                self.reports.append(_remote(name, remote, info, entry, offer))
+
+    async def _contexts(self, infos: list[DeviceInfo], keys: list[str]) -> dict[str, int]:
+        """What a process costs each new accelerator: what one sees to be free, less what a second
+        sees while the first still has it open."""
+        new = [
+            info
+            for info, key in zip(infos, keys, strict=True)
+            if info.kind != "cpu" and (self._refresh or self._cache.get(key) is None)
+        ]
+        if not new:
+            return {}
+        try:
+            async with self._prober("") as second:
+                answer = await second.devices()
+        except DeviceError as error:
+            self.problems.append(str(error))
+            return {}
+        seen = {info.name: info.memory_free for info in answer.devices}
+        return {
+            info.name: max(0, info.memory_free - seen.get(info.name, info.memory_free))
+            for info in new
+        }
+
+    async def _entry(
+        self, prober: Prober, info: DeviceInfo, key: str, name: str, context: int
+    ) -> Entry | None:
+        """Measured now or before; None where it could not be."""
+        known = None if self._refresh else self._cache.get(key)
+        now_s = time.time()
+        if known is not None and not (known.is_busy and now_s > known.measured_s + AGAIN_S):
+            return known
+        budget_s = HOST_BUDGET_S if info.kind == "cpu" else BUDGET_S
+        is_busy = os.getloadavg()[0] > BUSY_SHARE * self._facts.num_cpus
+        try:
+            speed = await prober.measure(info.name, threads=self._threads, budget_s=budget_s)
+        except DeviceError as error:
+            self.problems.append(f"{name} could not be measured: {error}")
+            return known
+        if known is not None:
+            speed, context = better(speed, known.speed), known.context_bytes
+        entry = Entry(
+            what=f"{name}: {info.description}",
+            speed=speed,
+            context_bytes=context,
+            measured_s=now_s,
+            is_busy=is_busy,
+        )
+        self._cache.put(key, entry)
+        self._is_changed = True
+        return entry
+
+    def _key(self, info: DeviceInfo, build: str) -> str:
+        own: list[str | int] = [info.name, info.description, info.backend, info.device_id]
+        own += [info.memory_total >> 20, build, __version__]
+        if info.kind == "cpu":
+            return fingerprint([*own, self._threads, self._facts.num_cpus])
+        return fingerprint([*own, _driver()])
+
+    def _host(self, info: DeviceInfo, entry: Entry | None, resident_bytes: int) -> DeviceReport:
+        facts = self._facts
+        free = min(info.memory_free, facts.memory_free or info.memory_free)
+        total = facts.memory_total or info.memory_total
+        reserve = int(min(max(HOST_RESERVE_SHARE * total, MIN_HOST_RESERVE_BYTES),
+                          MAX_HOST_RESERVE_BYTES))  # fmt: skip
+        device = _timed(
+            Device(
+                name=HOST,
+                type="cpu",
+                kind=info.description,
+                backend=info.backend,
+                memory_bytes=free,
+                reserve_bytes=reserve,
+                backend_bytes=resident_bytes,
+                bandwidth_gb_s=0.0,
+                tflop_s=0.0,
+                num_cores=facts.num_cores,
+            ),
+            entry,
+        )
+        return _report(msgspec.structs.replace(device, link_gb_s=inf), total, free, entry, facts)
+
+
+def _distinct(infos: Sequence[DeviceInfo]) -> list[DeviceInfo]:
+    """Without ggml's helpers of the CPU, and one of those that are the same card through two
+    backends."""
+    seen: set[str] = set()
+    kept = []
+    for info in infos:
+        if info.kind not in ("cpu", "gpu", "igpu") or (info.device_id and info.device_id in seen):
+            continue
+        seen.add(info.device_id)
+        kept.append(info)
+    return kept
+
+
+def _card(info: DeviceInfo, entry: Entry | None) -> DeviceReport:
+    context = entry.context_bytes if entry is not None else 0
+    used = entry.speed.used_bytes if entry is not None else 0
+    # The process that asked had the device open itself.
+    free = min(info.memory_free + context, info.memory_total)
+    device = Device(
+        name=info.name,
+        type="igpu" if info.kind == "igpu" else "gpu",
+        kind=info.description,
+        backend=info.backend,
+        memory_bytes=free,
+        reserve_bytes=int(max(RESERVE_SHARE * info.memory_total, MIN_RESERVE_BYTES)),
+        backend_bytes=context + used if entry is not None else context_bytes(info.backend),
+        bandwidth_gb_s=0.0,
+        tflop_s=0.0,
+    )
+    return _report(_timed(device, entry), info.memory_total, free, entry)
+
+
+def _remote(
+    name: str, remote: Remote, info: DeviceInfo, entry: Entry | None, offer: RpcOffer
+) -> DeviceReport:
+    device = Device(
+        name=name,
+        type="rpc",
+        backend="RPC",
+        endpoint=remote.endpoint,
+        memory_bytes=info.memory_free,
+        reserve_bytes=int(remote.reserve_gib * (1 << 30)),
+        bandwidth_gb_s=0.0,
+        tflop_s=0.0,
+        link_s=offer.round_trip_s / 2,
+    )
+    device = _timed(device, entry)
+    if remote.link_gb_s is not None:
+        device = msgspec.structs.replace(device, link_gb_s=remote.link_gb_s)
+    return _report(device, info.memory_total, info.memory_free, entry)
+
+
+def _timed(device: Device, entry: Entry | None) -> Device:
+    """With the figures that were measured, else the catalogue's, else a modest guess."""
+    if entry is not None:
+        speed = entry.speed
+        return msgspec.structs.replace(
+            device,
+            bandwidth_gb_s=speed.bandwidth_gb_s,
+            tflop_s=speed.tflop_s,
+            link_gb_s=speed.link_gb_s or inf,
+            link_s=speed.link_s,
+            speeds=speed.types,
+            source="measured",
+        )
+    card = catalogue.find(device.kind) if device.kind else None
+    if card is not None:
+        return msgspec.structs.replace(
+            device,
+            bandwidth_gb_s=card.bandwidth_gb_s,
+            tflop_s=card.fp16_tflop_s,
+            link_gb_s=card.link_gb_s or LINK_GB_S,
+            source="catalogue",
+        )
+    bandwidth, tflops = _GUESSES[device.type]
+    return msgspec.structs.replace(
+        device, bandwidth_gb_s=bandwidth, tflop_s=tflops, link_gb_s=LINK_GB_S, source="guess"
+    )
+
+
+def _report(
+    device: Device, total: int, free: int, entry: Entry | None, host: HostFacts | None = None
+) -> DeviceReport:
+    return DeviceReport(
+        device=device,
+        memory_total=total,
+        memory_free=free,
+        measured_s=entry.measured_s if entry is not None else 0.0,
+        host=host,
+    )
+
+
+def _driver() -> str:
+    """What GPU speeds depend on besides the library's build."""
+    found = [os.uname().release]
+    for path in ("/proc/driver/nvidia/version", "/sys/module/amdgpu/version"):
+        try:
+            found.append(Path(path).read_text().strip())
+        except OSError:
+            continue
+    return "\n".join(found)
