@@ -4,13 +4,14 @@ One line a card: name; memory in GiB (0: it shares the host's); memory bandwidth
 16-bit TFLOP/s (tensor or matrix cores where it has them, at their fastest accumulation; 32-bit
 where 16-bit is slower); what a link of its PCIe generation and width carries, in GB/s;
 generation; last-level cache in MiB; multiprocessors (AMD: compute units, Intel: Xe cores, Apple:
-GPU cores); boost clock in GHz; board power in W (0: not a figure of its own).
+GPU cores); boost clock in GHz; board power in W (0: not a figure of its own). True
+at the end: ordinary memory whose ECC takes a part of it, as these cards are delivered.
 """
 
 from __future__ import annotations
 
 # fmt: off
-CARDS: tuple[tuple[str, float, float, float, float, str, float, int, float, int], ...] = (
+CARDS: tuple[tuple[str | float | bool, ...], ...] = (
     # NVIDIA GeForce and TITAN
     ("GTX 1050 Ti", 4, 112, 2.1, 12, "pascal", 1, 6, 1.392, 75),
     ("GTX 1060", 6, 192, 4.4, 12, "pascal", 1.5, 10, 1.708, 120),
@@ -96,29 +97,29 @@ CARDS: tuple[tuple[str, float, float, float, float, str, float, int, float, int]
     ("RTX PRO 6000 Blackwell", 96, 1792, 504, 50, "blackwell", 128, 188, 2.617, 600),
     ("RTX PRO 6000 Blackwell Max-Q", 96, 1792, 438, 50, "blackwell", 128, 188, 2.280, 300),
     # NVIDIA data centre and embedded
-    ("Tesla P4", 8, 192, 5.5, 12, "pascal", 2, 20, 1.114, 75),
-    ("Tesla P40", 24, 346, 11.8, 12, "pascal", 3, 30, 1.531, 250),
+    ("Tesla P4", 8, 192, 5.5, 12, "pascal", 2, 20, 1.114, 75, True),
+    ("Tesla P40", 24, 346, 11.8, 12, "pascal", 3, 30, 1.531, 250, True),
     ("Tesla P100", 16, 732, 18.7, 12, "pascal", 4, 56, 1.303, 250),
     ("Tesla V100", 16, 900, 125, 12, "volta", 6, 80, 1.530, 300),
     ("Tesla V100 32GB", 32, 900, 125, 12, "volta", 6, 80, 1.530, 300),
     ("Tesla V100 PCIe", 16, 900, 112, 12, "volta", 6, 80, 1.380, 250),
     ("Tesla V100 PCIe 32GB", 32, 900, 112, 12, "volta", 6, 80, 1.380, 250),
-    ("Tesla T4", 16, 320, 65, 12, "turing", 4, 40, 1.590, 70),
-    ("A2", 16, 200, 18, 12, "ampere", 2, 10, 1.770, 60),
-    ("A10", 24, 600, 125, 25, "ampere", 6, 72, 1.695, 150),
-    ("A10G", 24, 600, 70, 25, "ampere", 6, 80, 1.710, 150),
-    ("A16", 16, 200, 18, 25, "ampere", 2, 10, 1.755, 62),
+    ("Tesla T4", 16, 320, 65, 12, "turing", 4, 40, 1.590, 70, True),
+    ("A2", 16, 200, 18, 12, "ampere", 2, 10, 1.770, 60, True),
+    ("A10", 24, 600, 125, 25, "ampere", 6, 72, 1.695, 150, True),
+    ("A10G", 24, 600, 70, 25, "ampere", 6, 80, 1.710, 150, True),
+    ("A16", 16, 200, 18, 25, "ampere", 2, 10, 1.755, 62, True),
     ("A30", 24, 933, 165, 25, "ampere", 24, 56, 1.440, 165),
-    ("A40", 48, 696, 150, 25, "ampere", 6, 84, 1.740, 300),
+    ("A40", 48, 696, 150, 25, "ampere", 6, 84, 1.740, 300, True),
     ("A100 SXM 40GB", 40, 1555, 312, 25, "ampere-dc", 40, 108, 1.410, 400),
     ("A100 SXM 80GB", 80, 2039, 312, 25, "ampere-dc", 40, 108, 1.410, 400),
     ("A100 PCIe 40GB", 40, 1555, 312, 25, "ampere-dc", 40, 108, 1.410, 250),
     ("A100 PCIe 80GB", 80, 1935, 312, 25, "ampere-dc", 40, 108, 1.410, 300),
     ("A800 80GB", 80, 2039, 312, 25, "ampere-dc", 40, 108, 1.410, 400),
-    ("L4", 24, 300, 121, 25, "ada", 48, 58, 2.040, 72),
-    ("L20", 48, 864, 119, 25, "ada", 96, 92, 2.520, 275),
-    ("L40", 48, 864, 181, 25, "ada", 96, 142, 2.490, 300),
-    ("L40S", 48, 864, 362, 25, "ada", 96, 142, 2.520, 350),
+    ("L4", 24, 300, 121, 25, "ada", 48, 58, 2.040, 72, True),
+    ("L20", 48, 864, 119, 25, "ada", 96, 92, 2.520, 275, True),
+    ("L40", 48, 864, 181, 25, "ada", 96, 142, 2.490, 300, True),
+    ("L40S", 48, 864, 362, 25, "ada", 96, 142, 2.520, 350, True),
     ("H20", 96, 4000, 148, 50, "hopper", 60, 78, 1.980, 400),
     ("H100 SXM", 80, 3350, 989, 50, "hopper", 50, 132, 1.980, 700),
     ("H100 PCIe", 80, 2000, 756, 50, "hopper", 50, 114, 1.755, 350),

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 from math import log
+from typing import Literal
 
 from msgspec import Struct, convert
 
@@ -38,10 +39,18 @@ _WORD = re.compile(r"[a-z]*\d+[a-z]*|[a-z]+")
 _GLUED = re.compile(r"(rtx|gtx|rx)?(\d{3,4})(ti|super|xtx|xt)?(super)?")
 
 
+_MAKERS: dict[str, Literal["amd", "intel", "apple"]] = {
+    **dict.fromkeys(("gcn", "rdna1", "rdna2", "rdna3", "rdna4"), "amd"),
+    **dict.fromkeys(("cdna1", "cdna2", "cdna3", "cdna4"), "amd"),
+    **dict.fromkeys(("xe-hpg", "xe-hpc", "xe2"), "intel"),
+    "apple": "apple",
+}
+
+
 class Card(Struct, frozen=True, array_like=True):
     """A card by its maker's data sheet. memory_gib 0: it shares the host's memory. tflop_s as
     `fp16_tflop_s` counts dense 16-bit products. num_sms: multiprocessors, of whatever name, at
-    boost_ghz. power_w 0: not known."""
+    boost_ghz. power_w 0: not known. has_inline_ecc: ECC takes a part of bandwidth."""
 
     name: str
     memory_gib: float
@@ -53,6 +62,11 @@ class Card(Struct, frozen=True, array_like=True):
     num_sms: int
     boost_ghz: float
     power_w: int
+    has_inline_ecc: bool = False
+
+    @property
+    def maker(self) -> Literal["nvidia", "amd", "intel", "apple"]:
+        return _MAKERS.get(self.generation, "nvidia")
 
 
 def _read(kind: str) -> tuple[frozenset[str], int]:
@@ -71,7 +85,7 @@ def _cards() -> tuple[tuple[Card, frozenset[str]], ...]:
     return tuple((card, _read(card.name)[0]) for card in convert(CARDS, tuple[Card, ...]))
 
 
-@cache
+@lru_cache(maxsize=1024)
 def find(kind: str) -> Card | None:
     """The card that a name means, as ggml, a driver or a person writes it; None for none."""
     words, memory_gb = _read(kind)
@@ -87,7 +101,7 @@ def find(kind: str) -> Card | None:
     return best[2] if best else None
 
 
-@cache
+@lru_cache(maxsize=1024)
 def closest(bandwidth_gb_s: float, tflop_s: float) -> Card:
     """The card whose figures are most like these, as ratios: what a GPU without a known name is
     taken for where its figures do not tell enough."""

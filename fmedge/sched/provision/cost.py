@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fmedge.sched.provision.device import Device
 from fmedge.sched.provision.layers import VALUE_BYTES, Layers, hop_s, link_s
 from fmedge.sched.provision.plan import Range
-from fmedge.sched.provision.rates import PASS_S
+from fmedge.sched.provision.rates import LAW, PASS_S, Law
 from fmedge.sched.provision.shape import LayerShape, ModelShape
 from fmedge.sched.provision.stages import Stages
 from fmedge.sched.steptime import Curve, StepModel
@@ -98,11 +98,13 @@ def predict(
     ranges: Sequence[Range],
     devices: Mapping[str, Device],
     point: OperatingPoint,
+    *,
+    law: Law = LAW,
 ) -> Speed:
     """A replica alone on its devices. ranges: in the order of layers. devices by name, the host
     among them. KeyError for a device that is not there; ValueError for ranges that are not all
     layers and the head, and for a device's figure that is not above 0."""
-    replica = Stages(shape, engine, ranges, devices)
+    replica = Stages(shape, engine, ranges, devices, law)
     chunks = _chunks(engine, point.prompt_tokens)
     num_batches = -(-point.prompt_tokens // engine.batch_size)
     stages_s = [

@@ -14,13 +14,15 @@ from __future__ import annotations
 from math import expm1, log1p
 
 from fmedge.sched.provision.device import Device
-from fmedge.sched.provision.rates import HOP_S, Rates, rates
+from fmedge.sched.provision.rates import HOP_S, LAW, Law, Rates, rates
 from fmedge.sched.provision.shape import LayerShape, ModelShape
 from fmedge.types import EngineSettings
 
 OFFLOAD_TOKENS = 32
 VALUE_BYTES = 4
 """Of an activation between layers and of a logit, always f32."""
+
+_HEAD_WIDTH = 128  # of nearly all models' heads, where their number is not known
 
 _KV_BYTES = {
     "f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32,
@@ -55,12 +57,15 @@ class Layers:
         device: Device,
         expert_host: Device | None = None,
         accelerator: Device | None = None,
+        law: Law = LAW,
     ) -> None:
         self._num_embd = shape.num_embd
         self._k_bytes = _KV_BYTES.get(engine.type_k, 2.0)
         self._v_bytes = _KV_BYTES.get(engine.type_v, 2.0)
-        self._device, self._rates = device, rates(device)
+        has_flash = engine.flash_attn != "off"
+        self._device, self._rates = device, rates(device, has_flash=has_flash, law=law)
         self._expert_host = expert_host if expert_host != device else None
+        self._law = law
         lender = device if device.is_host else self._expert_host
         borrower = accelerator if device.is_host else device
         can_lend = lender is not None and engine.op_offload
@@ -73,12 +78,15 @@ class Layers:
         dense_params = layer.num_params - layer.active_expert_params
         here, host = self._rates, self._expert_host
         if host is None or not layer.expert_bytes:
-            parts_s = self._product_s(here, dense + experts, layer.num_params, num_tokens)
-            return here.layer_s + parts_s
-        dense_s = self._product_s(here, dense, dense_params, num_tokens)
+            nbytes = dense + experts
+            return here.layer_s + self._product_s(
+                here, nbytes, layer.num_params, num_tokens, layer.quant
+            )
+        dense_s = self._product_s(here, dense, dense_params, num_tokens, layer.quant)
         params = layer.active_expert_params
         there_s = 2 * hop_s(host, self._device, num_tokens, self._num_embd)
-        there_s += self._product_s(rates(host), experts, params, num_tokens)
+        at = rates(host, law=self._law)
+        there_s += self._product_s(at, experts, params, num_tokens, layer.quant)
         return here.layer_s + dense_s + there_s
 
     def kv_s(self, layer: LayerShape, depth: float) -> float:
@@ -90,24 +98,29 @@ class Layers:
 
     def attention_s(self, layer: LayerShape, chunk: float, past: float) -> float:
         """Scores and values of a prefill chunk behind `past` tokens: two products, 2 flops each
-        for each element of the width."""
+        for each element of the width; without flash attention the scores go through memory."""
         if not layer.k_width and not layer.v_width:
             return 0.0
         seen = past + chunk / 2
         if layer.window:
             seen = min(seen, layer.window)
-        return 4 * layer.attention_width * chunk * seen * self._rates.attention_flop_s
+        flops = 4 * layer.attention_width * chunk * seen
+        num_scores = layer.attention_width / _HEAD_WIDTH * chunk * seen
+        return flops * self._rates.attention_flop_s + num_scores * self._rates.score_s
 
     def head_s(self, shape: ModelShape, num_outputs: float) -> float:
         """The output head for so many tokens."""
-        return self._product_s(self._rates, shape.output_bytes, shape.output_params, num_outputs)
+        nbytes, params, quant = shape.output_bytes, shape.output_params, shape.output_quant
+        return self._product_s(self._rates, nbytes, params, num_outputs, quant or shape.quant)
 
-    def _product_s(self, at: Rates, nbytes: float, num_params: float, num_tokens: float) -> float:
+    def _product_s(
+        self, at: Rates, nbytes: float, num_params: float, num_tokens: float, quant: str
+    ) -> float:
         """Weights of nbytes times num_tokens vectors; lent where that is what llama.cpp does."""
         if self._borrower is None or at.is_gpu or num_tokens < OFFLOAD_TOKENS:
-            return max(nbytes * at.byte_s, 2 * num_params * num_tokens * at.flop_s)
-        there = rates(self._borrower)
-        product_s = max(nbytes * there.byte_s, 2 * num_params * num_tokens * there.flop_s)
+            return at.product_s(nbytes, num_params, num_tokens, quant)
+        there = rates(self._borrower, law=self._law)
+        product_s = there.product_s(nbytes, num_params, num_tokens, quant)
         return link_s(self._borrower, nbytes) + product_s
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from fmedge.sched.provision.device import Device
 from fmedge.sched.provision.layers import Layers, hop_s
 from fmedge.sched.provision.plan import Range
+from fmedge.sched.provision.rates import LAW, Law
 from fmedge.sched.provision.shape import LayerShape, ModelShape
 from fmedge.types import EngineSettings
 
@@ -58,6 +59,7 @@ class Stages:
         engine: EngineSettings,
         ranges: Sequence[Range],
         devices: Mapping[str, Device],
+        law: Law = LAW,
     ) -> None:
         ends = [-1, *(span.last_layer for span in ranges)]
         starts = [span.first_layer for span in ranges]
@@ -76,11 +78,11 @@ class Stages:
                     raise ValueError("experts on the host need the host among the devices")
                 num_moved = _up_to_experts(own, span.num_host_experts)
                 moved, own = own[:num_moved], own[num_moved:]
-                stage.hold(Layers(shape, engine, device, self._host, accelerator), moved)
-            stage.hold(Layers(shape, engine, device, None, accelerator), own)
+                stage.hold(Layers(shape, engine, device, self._host, accelerator, law), moved)
+            stage.hold(Layers(shape, engine, device, None, accelerator, law), own)
             self.stages.append(stage)
         self.last = held[-1]
-        self._head = Layers(shape, engine, self.last, None, accelerator)
+        self._head = Layers(shape, engine, self.last, None, accelerator, law)
         self._hops = [
             (a, b) for a, b in zip([self._host, *held[:-1]], held, strict=True) if a is not None
         ]
