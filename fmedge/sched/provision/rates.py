@@ -158,10 +158,7 @@ def _gpu(device: Device, card: Card, has_flash: bool, law: Law) -> Rates:
     is_nvidia = card.maker == "nvidia"
     read_efficiency = law.read_efficiency
     if card.maker in ("amd", "intel"):
-        read_efficiency = SCORE_BYTES = 31
-"""Without flash attention, memory traffic of each score of a prefill: written, normalised, read."""
-
-OTHER_READ_EFFICIENCY
+        read_efficiency = OTHER_READ_EFFICIENCY
     if card.has_inline_ecc:
         read_efficiency *= law.ecc_efficiency
     tflop_s = device.tflop_s
