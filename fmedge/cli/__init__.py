@@ -33,6 +33,7 @@ VERBS = {
     "workflows": ("workflows", "show how workflows keep their promise, and what would help"),
     "profile": ("profile", "measure how long a model's engine steps take here"),
     "bench": ("bench", "put load on an OpenAI-compatible server and measure it"),
+    "devices": ("devices", "show what models can run on here, and how fast it is"),
     "device-server": ("device_server", "offer this machine's devices to a fmedge elsewhere"),
     "config": ("config", "check a configuration"),
     "version": ("version", "show versions"),
