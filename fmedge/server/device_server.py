@@ -28,6 +28,7 @@ from fmedge.types import DeviceInfo
 
 FIRST_WORDS_TIMEOUT_S = 10.0
 IDLE_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 MAX_PENDING = 64
 MAX_LINE_BYTES = 1024
 STOP_TIMEOUT_S = 5.0
@@ -108,13 +109,17 @@ class DeviceServer:
     def num_clients(self) -> int:
         return sum(child.is_busy for child in self._children)
 
+    @property
+    def num_processes(self) -> int:
+        return len(self._children)
+
     def used_bytes(self) -> int:
         """That clients have allocated, on all devices."""
         table = os.pread(self._table, handover.TABLE_BYTES, 0)
         return sum(memoryview(table).cast("Q"))
 
     async def start(self) -> None:
-        """Listen, and have a child ready. ConfigError where the address cannot be listened on,
+        """Listen, and have a child ready; close() is due however it ends. ConfigError where the address cannot be listened on,
         DeviceError where the children cannot start."""
         settings = self._settings
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -131,7 +136,12 @@ class DeviceServer:
             ) from None
         self._listener = listener
         self._spawn()
-        await self._wait_idle(IDLE_TIMEOUT_S)
+        try:
+            await self._wait_idle(START_TIMEOUT_S)
+        except TimeoutError:
+            raise DeviceError(
+                f"llama.cpp's RPC server was not ready within {START_TIMEOUT_S:g} s"
+            ) from None
         loop = asyncio.get_running_loop()
         self._accepting = loop.create_task(self._accept(listener), name="device server: accept")
 
@@ -297,7 +307,9 @@ class _Child:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "fmedge.replica.device_child",
                  msgspec.json.encode(argument).decode()],
-                env=handover.environment({**os.environ, "PYTHONPATH": path}),
+                env=handover.environment(
+                    {**os.environ, "PYTHONPATH": path, "GGML_NO_BACKTRACE": "1"}
+                ),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,  # llama.cpp's account of every connection
                 stderr=their_output,

@@ -40,6 +40,7 @@ static struct {
     buffer_type_t (*buffer_get_type)(buffer_t);
     device_t (*buft_get_device)(buffer_type_t);
     device_t (*dev_by_name)(const char *);
+    device_t (*dev_by_type)(int); /* 0: the CPU */
 } original;
 
 static int resolve(void *function_out, const char *name) {
@@ -55,6 +56,12 @@ static int device_index(device_t device) {
         }
     }
     return -1;
+}
+
+/* The host's own buffer type names no device. */
+static int device_of(buffer_type_t buft) {
+    device_t device = original.buft_get_device(buft);
+    return device_index(device == NULL ? original.dev_by_type(0) : device);
 }
 
 static uint64_t used_of(int device) {
@@ -80,7 +87,8 @@ EXPORT int fm_handover_start(int control, int table, int row, int parent_pid,
         resolve(&original.buffer_get_size, "ggml_backend_buffer_get_size") ||
         resolve(&original.buffer_get_type, "ggml_backend_buffer_get_type") ||
         resolve(&original.buft_get_device, "ggml_backend_buft_get_device") ||
-        resolve(&original.dev_by_name, "ggml_backend_dev_by_name")) {
+        resolve(&original.dev_by_name, "ggml_backend_dev_by_name") ||
+        resolve(&original.dev_by_type, "ggml_backend_dev_by_type")) {
         errno = ENOSYS;
         return -1;
     }
@@ -177,7 +185,7 @@ EXPORT buffer_t ggml_backend_buft_alloc_buffer(buffer_type_t buft, size_t size) 
                    ? NULL
                    : original.alloc_buffer(buft, size);
     }
-    const int i = device_index(original.buft_get_device(buft));
+    const int i = device_of(buft);
     if (i < 0) {
         return original.alloc_buffer(buft, size);
     }
@@ -209,7 +217,7 @@ EXPORT void ggml_backend_buffer_free(buffer_t buffer) {
     uint64_t bytes = 0;
     int i = -1;
     if (state.is_started && buffer != NULL) {
-        i = device_index(original.buft_get_device(original.buffer_get_type(buffer)));
+        i = device_of(original.buffer_get_type(buffer));
         bytes = original.buffer_get_size(buffer);
     }
     original.buffer_free(buffer);
