@@ -1,0 +1,201 @@
+"""Asks llama.cpp what a model would take of devices, here or not; nothing is loaded.
+
+The rule: llama.cpp lays models out in a child process only, since broken files make it abort.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from fmedge.errors import ModelFileError
+from fmedge.models.names import split_of
+from fmedge.replica.errand import Errand, ErrandError
+from fmedge.sched.provision.device import Device
+from fmedge.sched.provision.memory import Sizing
+from fmedge.sched.provision.shape import ModelShape
+from fmedge.types import DeviceMemory, EngineSettings
+
+TIMEOUT_S = 30.0
+"""For one question; a model of 80 layers takes some 50 ms a layout."""
+
+_HOST = "CPU"
+_FAMILIES: dict[str, dict[str, Any]] = {
+    "CUDA": {"row_elements": 512, "widens_kv": True},
+    "ROCm": {"row_elements": 512, "widens_kv": True},
+    "MUSA": {"row_elements": 512, "widens_kv": True},
+    "SYCL": {"row_elements": 512},
+    "Vulkan": {"alignment": 256},
+    "MTL": {},
+    "RPC": {"takes_host_weights": False},
+}
+_ANY: dict[str, Any] = {"row_elements": 512, "widens_kv": True, "alignment": 256}
+
+
+def planning_device(device: Device, name: str = "") -> dict[str, Any]:
+    """The fields of the `PlanningDevice` that lays tensors out as this device's backend does; of
+    an unknown backend, as the most wasteful."""
+    family = next((f for f in _FAMILIES if device.backend.startswith(f)), "")
+    if device.type == "rpc":
+        family = "RPC"
+    fields = _FAMILIES.get(family, _ANY)
+    return {"name": name or device.name, "memory_bytes": max(1, device.memory_bytes), **fields}
+
+
+class Sizer:
+    """One child for many questions, started at the first; use as `async with`.
+
+    Every question raises ModelFileError where llama.cpp refuses the file or dies of it, or gives
+    no answer in time; the next question starts a new child.
+    """
+
+    def __init__(self, *, timeout_s: float = TIMEOUT_S, errand: Errand | None = None) -> None:
+        self._errand = errand or Errand("fmedge.replica.sizing_child")
+        self._timeout_s = timeout_s
+
+    async def size(
+        self, path: str, engine: EngineSettings, devices: Sequence[Device] = ()
+    ) -> tuple[DeviceMemory, ...]:
+        """What llama.cpp would take of each device and of the host (named "CPU"): exactly, for
+        this placement. devices: those that engine.devices names, in its order (a host among them
+        is left out)."""
+        others = [device for device in devices if not device.is_host]
+        rows = await self._size(path, [(engine, [planning_device(d) for d in others])])
+        return rows[0]
+
+    async def sizing(
+        self, shape: ModelShape, engine: EngineSettings, devices: Sequence[Device] = ()
+    ) -> Sizing:
+        """Compute buffers by role, the most of several layouts on such devices: one device with
+        everything, three devices, and three behind layers on the host. Layouts on devices of the
+        most wasteful kind in `devices`."""
+        num_layers = shape.num_layers
+        plan = _most_wasteful(devices)
+        several = [{**plan, "name": f"device{i}"} for i in range(min(3, num_layers + 1))]
+        behind = several[: max(1, min(3, num_layers))]
+        num_behind = max(num_layers // 2, min(num_layers, len(behind) - 1)) + 1
+        layouts = [
+            (_placed(engine, 0, ()), []),
+            (_placed(engine, num_layers + 1, (num_layers + 1,)), several[:1]),
+            (
+                _placed(engine, num_layers + 1, _shares(num_layers + 1, len(several))),
+                several,
+            ),
+            (_placed(engine, num_behind, _shares(num_behind, len(behind))), behind),
+            (_placed(engine, num_behind, (num_behind,)), several[:1]),
+        ]
+        rows = await self._size(shape.file, layouts)
+        alone_host, one, three, after, after_one = (
+            {row.device: row for row in found} for found in rows
+        )
+
+        def compute(name: str, *found: dict[str, DeviceMemory]) -> int:
+            return max((row[name].compute for row in found if name in row), default=0)
+
+        first, last = "device0", several[-1]["name"]
+        middle = several[1]["name"] if len(several) > 2 else first
+        whole_bytes = (
+            sum(layer.weight_bytes for layer in shape.layers)
+            + shape.input_bytes
+            + shape.output_bytes
+            + shape.shared_bytes
+        )
+        is_twice = alone_host[_HOST].weights > whole_bytes - shape.tied_bytes
+        return Sizing(
+            host=compute(_HOST, one, three),
+            host_layers=compute(_HOST, after, after_one, one, three),
+            host_alone=compute(_HOST, alone_host),
+            first=compute(first, three, after),
+            middle=max(compute(middle, three), compute(behind[len(behind) // 2]["name"], after)),
+            last=max(compute(last, three), compute(behind[-1]["name"], after)),
+            alone=compute(first, one, after_one),
+            host_tied_bytes=shape.tied_bytes if is_twice else 0,
+        )
+
+    async def check_vocab(self, path: str) -> int:
+        """Tokens of the file's vocabulary: llama.cpp can open it without dying."""
+        answer = await self._ask(path, {"type": "vocab", "path": path})
+        return int(answer.get("num_tokens", 0))
+
+    async def close(self) -> None:
+        """Ends the child. Idempotent."""
+        await self._errand.close()
+
+    async def __aenter__(self) -> Sizer:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _size(
+        self, path: str, layouts: Sequence[tuple[EngineSettings, Sequence[dict[str, Any]]]]
+    ) -> list[tuple[DeviceMemory, ...]]:
+        split = split_of(path)
+        answer = await self._ask(
+            path,
+            {
+                "type": "size",
+                "paths": [path] if split is None else list(split.all_paths(path)),
+                "layouts": [{"engine": engine, "devices": made} for engine, made in layouts],
+            },
+        )
+        rows = msgspec.convert(answer.get("rows", []), list[tuple[DeviceMemory, ...]])
+        if len(rows) != len(layouts):
+            raise ModelFileError(f"{path}: llama.cpp did not say what it takes of memory.")
+        return rows
+
+    async def _ask(self, path: str, question: dict[str, Any]) -> dict[str, Any]:
+        try:
+            line = await self._errand.ask(msgspec.json.encode(question), self._timeout_s)
+            answer = msgspec.json.decode(line, type=dict[str, Any])
+        except ErrandError as error:
+            raise ModelFileError(
+                f"{path}: llama.cpp cannot lay this model out safely (the process that tried "
+                f"{error}). Fetch the file again, or convert it anew."
+            ) from error
+        except msgspec.MsgspecError as error:
+            raise ModelFileError(f"{path}: an answer without sense ({error})") from error
+        if answer.get("error"):
+            raise ModelFileError(f"{path}: {str(answer['error']).removeprefix(f'{path}: ')}")
+        return answer
+
+
+def _most_wasteful(devices: Sequence[Device]) -> dict[str, Any]:
+    plans = [planning_device(device) for device in devices if not device.is_host]
+    if not plans:
+        return {"name": "device0"}
+    return {
+        "name": "device0",
+        "row_elements": max(int(plan.get("row_elements", 0)) for plan in plans),
+        "widens_kv": any(plan.get("widens_kv", False) for plan in plans),
+        "alignment": max(int(plan.get("alignment", 128)) for plan in plans),
+        "takes_host_weights": any(plan.get("takes_host_weights", True) for plan in plans),
+    }
+
+
+def _shares(count: int, num_devices: int) -> tuple[int, ...]:
+    """count layers over devices, the head behind more layers than itself."""
+    base, more = divmod(count, num_devices)
+    return tuple(base + (i >= num_devices - more) for i in range(num_devices))
+
+
+def _placed(engine: EngineSettings, gpu_layers: int, shares: Sequence[int]) -> EngineSettings:
+    """devices: () so that the settings name none that are not here."""
+    return replace(
+        engine,
+        rpc=(),
+        devices=(),
+        gpu_layers=gpu_layers,
+        split_mode="layer",
+        tensor_split=tuple(float(share) for share in shares),
+        mlock=False,
+    )
