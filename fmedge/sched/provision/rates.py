@@ -37,14 +37,14 @@ class Law(Struct, frozen=True, kw_only=True):
     """The constants that are fitted. flop_j: joules an operation; coarse_flop_j: of chips in
     Samsung's 8 nm process or an older one."""
 
-    read_efficiency: float = 0.942
-    ecc_efficiency: float = 0.893
-    sm_bytes: float = 6.79
-    layer_s: float = 79.9e-6
-    compute_efficiency: float = 0.655
-    quant_flops: float = 1.323
-    flop_j: float = 2.35e-12
-    coarse_flop_j: float = 3.86e-12
+    read_efficiency: float = 0.940
+    ecc_efficiency: float = 0.890
+    sm_bytes: float = 7.01
+    layer_s: float = 67.6e-6
+    compute_efficiency: float = 0.625
+    quant_flops: float = 1.316
+    flop_j: float = 2.47e-12
+    coarse_flop_j: float = 3.99e-12
 
 
 LAW = Law()
