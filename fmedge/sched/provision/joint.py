@@ -226,42 +226,38 @@ class _Search:
     def _explore(self, node: _Node, num_steps: int) -> list[_Node]:
         """Raises the node's bound; what is left to search below it."""
         classes = by_key(np.concatenate([self._alike[None], node.keys]))
-        price, best_price = classes.mean(node.price), node.price
+        is_scarce = self._is_scarce(node)
+        price = np.where(is_scarce, classes.mean(node.price), 0.0)
+        best_price = price
         best_bound, best = node.bound, None
         theta, stalled, direction = 1.0, 0, np.zeros_like(price)
         history = []
-        reach = 0.1
         for step in range(num_steps):
             priced = self._price(node, price)
             if priced is None:
                 return []
-            history.append(priced.charges)
+            history.append(np.maximum(priced.charges, node.least))
             self._consider(priced)
             if best is None or priced.bound > best_bound:
                 best_bound, best, best_price = max(best_bound, priced.bound), priced, price
                 stalled = 0
-                reach *= 1.5
             else:
                 stalled += 1
                 if stalled >= PATIENCE:
                     theta, stalled = theta / 2, 0
-                    reach /= 2
             if best_bound >= self._enough():
                 return [_Node(best_bound, node.most, node.least, best_price)]
             if num_steps == ROOT_STEPS and step % 10 == 4:
                 self._one_by_one(price)
-            charges = np.maximum(priced.charges, node.least)
-            slope = classes.mean((self._used(charges) - self._capacity) / self._scale)
+            slope = classes.mean((self._used(history[-1]) - self._capacity) / self._scale)
             turn = float(direction @ slope)
             if turn < 0:
                 slope = slope - 1.5 * turn / float(direction @ direction) * direction
-            direction = np.where((price <= 0) & (slope < 0), 0.0, slope)
+            direction = np.where(is_scarce & ((price > 0) | (slope > 0)), slope, 0.0)
             norm = float(direction @ direction)
             if norm == 0:
                 break
-            target = self._cost
-            if target == np.inf:
-                target = best_bound + reach * (abs(best_bound) + TOLERANCE)
+            target = min(self._cost, self._worst * 1.01)
             length = theta * max(target - priced.bound, 0.1 * self._gap * abs(target)) / norm
             price = np.maximum(0.0, price + length * direction)
         assert best is not None
@@ -354,39 +350,48 @@ class _Search:
         self, node: _Node, bound: float, price: Floats, best: _Priced, history: Ints
     ) -> list[_Node]:
         """Two nodes that between them hold every solution of this one."""
-        where, threshold = self._threshold(node, price, best, history)
-        if where is None:
-            return []
+        (r, row, d), threshold = self._threshold(node, price, best, history)
         low = _Node(bound, node.most.copy(), node.least, price)
-        low.most[where] = threshold
+        low.most[r, row, d] = min(threshold, low.most[r, row, d])
         high = _Node(bound, node.most, node.least.copy(), price)
-        high.least[where] = threshold + 1
+        high.least[r, row, d] = threshold + 1
         return [child for child in (low, high) if self._tighten(child)]
 
     def _threshold(
         self, node: _Node, price: Floats, best: _Priced, history: Ints
-    ) -> tuple[tuple[int, int, int] | None, int]:
+    ) -> tuple[tuple[int, int, int], int]:
         """Whose bytes (replica, own or off, device) are split, and the most of the lower part."""
         per_byte = price / self._scale
         weights = np.stack([per_byte, np.full_like(per_byte, self._host_price(per_byte))])
         spread = history.std(axis=0) * weights
-        where = np.unravel_index(int(np.argmax(spread)), spread.shape)
+        where = _largest(spread)
         values = history[(slice(None), *where)]
-        if spread[where] > 0:
-            r, row, d = (int(n) for n in where)
-            return (r, row, d), min(int(values.mean()), int(values.max()) - 1)
+        if values.min() < values.max() and spread[where] > 0:
+            return where, min(int(values.mean()), int(values.max()) - 1)
         charges = np.maximum(best.charges, node.least)
         over = (self._used(charges) - self._capacity) / self._scale
         d = int(np.argmax(over))
-        candidates = best.charges.copy()
-        if over[d] <= 0:
-            return None, 0
-        candidates[:, OWN, np.arange(len(over)) != d] = 0
-        if d != self._host:
-            candidates[:, OFF] = 0
-        candidates[candidates <= node.least] = 0
-        r, row, e = (int(n) for n in np.unravel_index(int(np.argmax(candidates)), spread.shape))
-        return (r, row, e), int(candidates[r, row, e]) - 1
+        if over[d] > 0:  # one of those that take too much has to take less, or the others do
+            takes = np.where(self._lies_on(d) & (charges > node.least), charges, 0)
+            where = _largest(takes)
+            return where, int(charges[where]) - 1
+        # it fits, and yet costs more than the bound: memory has a price though some is left
+        d = int(np.argmax(-over * price))
+        room = np.where(self._lies_on(d), node.most - charges, -1)
+        where = _largest(room)
+        return where, int(charges[where])
+
+    def _lies_on(self, d: int) -> Any:
+        """bool[R, 2, D]: what is charged to the memory of device d."""
+        found = np.zeros((len(self._replicas), 2, len(self._capacity)), np.bool_)
+        found[:, OWN, d] = True
+        if d == self._host:
+            found[:, OFF] = True
+        return found
+
+    def _is_scarce(self, node: _Node) -> Any:
+        """bool[D]: devices of which the replicas could take more than there is."""
+        return self._used(np.maximum(node.most, 0)) > self._capacity
 
     def _host_price(self, per_byte: Floats) -> float:
         return float(per_byte[self._host]) if self._host >= 0 else 0.0
@@ -414,6 +419,11 @@ class _Search:
             low = bound / replica.weight if alone and replica.weight else -np.inf
             splits.append(Split(replica.parts(path, devices), cost, min(low, cost)))
         return Joint(tuple(splits), self._cost, bound, is_optimal, num_nodes)
+
+
+def _largest(values: Any) -> tuple[int, int, int]:
+    r, row, d = np.unravel_index(int(np.argmax(values)), values.shape)
+    return int(r), int(row), int(d)
 
 
 def _worst_cost(problem: Problem) -> float:
