@@ -1,4 +1,4 @@
-"""When to plan anew, and how to get from one plan to the next.
+"""When to plan anew, and what stays as it is when that is done.
 
 The rule: a plan is left alone unless something is really different: a device came or went,
 promises are being missed, or demand is no longer what was planned for. Each of these has to last,
@@ -8,7 +8,7 @@ and a new plan has to gain enough to pay for the change.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from itertools import count
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -120,129 +120,55 @@ class Replanner:
         return new < current * (1 - self._settings.min_gain)
 
 
-class Change(Struct, frozen=True, kw_only=True):
-    """One step from plan to plan. `replica`: to start (with its name as it shall be) or the name of
-    one to stop."""
-
-    action: Literal["start", "stop"]
-    replica: PlannedReplica | str
-
-    @property
-    def name(self) -> str:
-        return self.replica if isinstance(self.replica, str) else self.replica.name
-
-
-def transition(running: Plan, wanted: Plan, capacity: Mapping[str, int]) -> tuple[Change, ...]:
-    """The steps from one plan to another, in their order; none where they are the same.
-
-    A replica that is in both goes on. What is new starts before what is old stops wherever both
-    fit into the devices' bytes (capacity), so that a model is served throughout; a model's last
-    replica is stopped only when nothing else makes room.
-    """
-    old = list(running.replicas)
+def renamed(running: Sequence[PlannedReplica], wanted: Plan) -> Plan:
+    """The wanted plan by the names that things have: a replica that runs as it is wanted keeps its
+    name, and nothing else gets the name of one that runs."""
+    left = list(running)
+    taken = {replica.name for replica in running}
+    names: dict[str, str] = {}
     new = []
     for replica in wanted.replicas:
-        same = next((r for r in old if _is_same(r, replica)), None)
+        same = next((other for other in left if _is_same(other, replica)), None)
         if same is None:
             new.append(replica)
         else:
-            old.remove(same)
-    kept = [r for r in running.replicas if all(r is not gone for gone in old)]
-    bytes_of = _bytes_by_device(wanted)
-    held = {r.name: _bytes_by_device(running)[r.name] for r in running.replicas}
-    names = {r.name for r in running.replicas}
-    serving = [r.model for r in running.replicas]
-    changes: list[Change] = []
-    while new:
-        free = dict(capacity)
-        for used in held.values():
-            for device, num_bytes in used.items():
-                free[device] = free.get(device, 0) - num_bytes
-        fitting = next((r for r in new if _fits(bytes_of[r.name], free)), None)
-        if fitting is None and old:
-            blocked = bytes_of[new[0].name]
-            victim = min(old, key=lambda r: _cost_of_stopping(r, held, blocked, free, serving))
-            changes.append(Change(action="stop", replica=victim.name))
-            old.remove(victim)
-            serving.remove(victim.model)
-            del held[victim.name]
-            continue
-        started = fitting or new[0]  # with nothing left to stop, loading it will tell
-        new.remove(started)
-        own = _unused_name(started, names)
-        names.add(own)
-        held[own] = bytes_of[started.name]
-        serving.append(started.model)
-        changes.append(Change(action="start", replica=replace(started, name=own)))
-    changes += [Change(action="stop", replica=r.name) for r in old]
-    assert not any(change.name in {r.name for r in kept} for change in changes)
-    return tuple(changes)
-
-
-def after(running: Plan, wanted: Plan, changes: Sequence[Change]) -> Plan:
-    """The plan in force when the changes are made: `wanted`, by the names that things then have."""
-    started = [c.replica for c in changes if isinstance(c.replica, PlannedReplica)]
-    stopped = {c.name for c in changes if c.action == "stop"}
-    left = [r for r in running.replicas if r.name not in stopped] + started
-    renamed: dict[str, str] = {}
-    replicas = []
-    for replica in wanted.replicas:
-        match = next(r for r in left if _is_same(r, replica))
-        left.remove(match)
-        renamed[replica.name] = match.name
-        replicas.append(replace(replica, name=match.name))
-    devices = tuple(
-        replace(
-            device,
-            breakdown=tuple(
-                replace(use, replica=renamed.get(use.replica, use.replica))
-                for use in device.breakdown
-            ),
-        )
-        for device in wanted.devices
+            left.remove(same)
+            names[replica.name] = same.name
+    for replica in new:
+        names[replica.name] = _unused_name(replica, taken)
+        taken.add(names[replica.name])
+    return replace(
+        wanted,
+        replicas=tuple(replace(replica, name=names[replica.name]) for replica in wanted.replicas),
+        devices=tuple(
+            replace(
+                device,
+                breakdown=tuple(
+                    replace(use, replica=names[use.replica]) for use in device.breakdown
+                ),
+            )
+            for device in wanted.devices
+        ),
     )
-    return replace(wanted, replicas=tuple(replicas), devices=devices)
+
+
+def bytes_by_replica(plan: Plan) -> dict[str, dict[str, int]]:
+    """What each replica takes, by its name and the device's."""
+    held: dict[str, dict[str, int]] = {replica.name: {} for replica in plan.replicas}
+    for device in plan.devices:
+        for use in device.breakdown:
+            held[use.replica][device.name] = use.memory.total
+    return held
 
 
 def _is_same(a: PlannedReplica, b: PlannedReplica) -> bool:
     return (a.model, a.file, a.ranges, a.engine) == (b.model, b.file, b.ranges, b.engine)
 
 
-def _bytes_by_device(plan: Plan) -> dict[str, dict[str, int]]:
-    held: dict[str, dict[str, int]] = {replica.name: {} for replica in plan.replicas}
-    for device in plan.devices:
-        for use in device.breakdown:
-            held.setdefault(use.replica, {})[device.name] = use.memory.total
-    return held
-
-
-def _fits(needed: Mapping[str, int], free: Mapping[str, int]) -> bool:
-    return all(num_bytes <= free.get(device, 0) for device, num_bytes in needed.items())
-
-
-def _cost_of_stopping(
-    replica: PlannedReplica,
-    held: Mapping[str, Mapping[str, int]],
-    blocked: Mapping[str, int],
-    free: Mapping[str, int],
-    serving: Sequence[str],
-) -> tuple[bool, bool, float]:
-    """Smaller is better to stop: one that makes room where room lacks, whose model has others."""
-    frees = sum(
-        min(num_bytes, blocked[device] - free.get(device, 0))
-        for device, num_bytes in held[replica.name].items()
-        if blocked.get(device, 0) > free.get(device, 0)
-    )
-    return frees <= 0, serving.count(replica.model) == 1, -frees
-
-
-def _unused_name(replica: PlannedReplica, names: set[str]) -> str:
-    if replica.name not in names:
+def _unused_name(replica: PlannedReplica, taken: set[str]) -> str:
+    if replica.name not in taken:
         return replica.name
-    number = 0
-    while f"{replica.model}/{number}" in names:
-        number += 1
-    return f"{replica.model}/{number}"
+    return next(name for n in count() if (name := f"{replica.model}/{n}") not in taken)
 
 
 def _names(devices: Iterable[str]) -> str:
