@@ -129,7 +129,7 @@ async def test_what_cannot_be_loaded_fails_and_may_be_tried_again():
 async def test_the_load_in_progress_is_what_decisions_say():
     dispatcher = make(load_s=30.0)
     dispatcher.add_replica(ResidentReplica("m/0", "m"))
-    dispatcher.roster.expect("m", time.monotonic() + 12.0)
+    dispatcher.roster.expect("m", time.monotonic() + 12.0, 30.0)
     generation = await dispatcher.submit(request(1))
     decision = dispatcher.decision(generation.request_id)
     assert decision.action == "queue"

@@ -249,6 +249,8 @@ class Dispatcher:
     # --- events of replicas ---
 
     def on_ready(self, replica: Replica, info: EngineInfo) -> None:
+        if self.roster.watcher is not None:
+            self.roster.watcher.on_loaded(replica.name)
         self._replicas.loaded(replica.name, info)
 
     def _on_serving(self, entry: ReplicaEntry, info: EngineInfo) -> None:
@@ -261,6 +263,8 @@ class Dispatcher:
                 now_s, name, entry.facts(), entry.live.packed, keeps_prefixes=not info.is_recurrent
             )
         self._carry_out(effects)
+        if self.roster.watcher is not None:
+            self.roster.watcher.on_serving(name)
         self._changed.set()
 
     def on_step(self, replica: Replica, step: Step) -> None:
@@ -329,6 +333,8 @@ class Dispatcher:
     def on_gone(self, replica: Replica, reason: str) -> None:
         self._replicas.gone(replica.name)
         self._carry_out(self._core.on_replica_gone(time.monotonic(), replica.name, reason))
+        if self.roster.watcher is not None and not self._replicas[replica.name].is_retiring:
+            self.roster.watcher.on_gone(replica.name, reason)
         self._changed.set()
 
     # --- carrying out ---
@@ -400,6 +406,7 @@ class Dispatcher:
             replica.cancel((attempt_id,))
 
     def _arrive(self, arrival: Arrival) -> None:
+        self.roster.stirred.set()
         effects = self._core.on_arrival(time.monotonic(), arrival)
         if effects and isinstance(effects[0], Refuse):
             raise self._refused(effects[0], arrival.model, arrival.promise)

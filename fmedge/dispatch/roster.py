@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from fmedge.dispatch.observe import forget_replica
 from fmedge.dispatch.replicas import Replicas
@@ -26,6 +27,17 @@ KV_CLOSE_S = 20.0
 
 END_S = 60.0
 """A process that was killed and has not ended by then hangs in the kernel."""
+
+
+class RosterWatcher(Protocol):
+    """Is told of replicas by name. on_serving: it was measured too, where that was needed. on_gone:
+    it will not come back; one that was retired is not told of."""
+
+    def on_loaded(self, replica: str) -> None: ...
+
+    def on_serving(self, replica: str) -> None: ...
+
+    def on_gone(self, replica: str, reason: str) -> None: ...
 
 
 class Roster:
@@ -48,6 +60,9 @@ class Roster:
         self._carry_out = carry_out
         self._take_away = take_away
         self._failures: dict[str, str] = {}  # of models that can be loaded
+        self.watcher: RosterWatcher | None = None
+        self.stirred = asyncio.Event()
+        """Set by every arrival, for who looks at what is wanted only when something is."""
 
     # --- models ---
 
@@ -59,10 +74,10 @@ class Roster:
         self._replicas.planned_ctx_sizes[name] = ctx_size
         self._failures[name] = ""
 
-    def expect(self, name: str, ready_s: float) -> None:
-        """A replica of the model will serve at about ready_s (time.monotonic()); nan: none is
-        being loaded any more."""
-        self._core.on_load_expected(name, ready_s)
+    def expect(self, name: str, ready_s: float, load_s: float) -> None:
+        """The replica that is being loaded will serve at about ready_s (time.monotonic(); nan:
+        none is); loading one that is not would take load_s."""
+        self._core.on_load_expected(name, ready_s, load_s)
 
     def fail_model(self, name: str, reason: str, retry_after_s: float) -> None:
         """It cannot be loaded: what waits fails with UnavailableError, and what comes is refused
@@ -127,6 +142,11 @@ class Roster:
             raise UnavailableError(
                 f"The process of replica {name} does not end.", retry_after_s=60.0, code="busy"
             )
+        self.forget(name)
+
+    def forget(self, name: str) -> None:
+        """A replica that is gone is not shown any more, and another may have its name."""
+        entry = self._replicas[name]
         self._replicas.remove(name)
         forget_replica(self._metrics, entry.replica.model, name)
         self._changed.set()

@@ -100,11 +100,12 @@ class SchedulerCore:
             entry.cold = Cold(load_s)
         entry.cold.load_s = load_s
 
-    def on_load_expected(self, model: str, ready_s: float) -> None:
-        """A replica is being loaded and will serve at about ready_s; nan: none is any more."""
+    def on_load_expected(self, model: str, ready_s: float, load_s: float) -> None:
+        """When the replica that is being loaded will serve, nan where none is; and how long it
+        would take to load one that is not."""
         cold = self._models[model].cold
         if cold is not None:
-            cold.ready_s = ready_s
+            cold.ready_s, cold.load_s = ready_s, load_s
 
     def on_model_failed(
         self, now_s: float, model: str, reason: str, retry_after_s: float

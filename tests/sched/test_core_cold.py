@@ -57,7 +57,7 @@ def test_requests_wait_for_the_first_replica(is_estimated):
     assert "m is not loaded: it is expected to serve in 10.0 s" in decision.reason
     assert decision.estimates[0].l_r_s == 10.0
     core.on_replica_added("m/0", "m")
-    core.on_load_expected("m", 8.0)
+    core.on_load_expected("m", 8.0, 10.0)
     assert arrive(core, 3, 1.0) == []
     assert "is loading: it is expected to serve in 7.0 s" in core.decision(3).reason
     if is_estimated:
@@ -84,7 +84,7 @@ def test_a_promise_that_loading_breaks_is_refused_or_given_up_and_counts_as_dema
     assert work.num_arrived == 2
     # Soon enough, and neither is touched.
     core.on_replica_added("m/0", "m")
-    core.on_load_expected("m", 1.5)
+    core.on_load_expected("m", 1.5, 10.0)
     assert arrive(core, 3, 0.0, promise=TIGHT) == []
     assert core.decision(3).action == "queue"
     core.on_replica_ready(1.5, "m/0", 4)
@@ -252,7 +252,7 @@ class ColdMachine(RuleBasedStateMachine):
         if name not in self.added:
             self.added.add(name)
             self.core.on_replica_added(name, self.name_of(name))
-            self.core.on_load_expected(self.name_of(name), self.now_s + expected_s)
+            self.core.on_load_expected(self.name_of(name), self.now_s + expected_s, 3.0)
 
     @precondition(lambda self: self.added - self.ready)
     @rule(data=st.data(), is_estimated=st.booleans())
