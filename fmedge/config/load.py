@@ -15,6 +15,7 @@ from fmedge.config.blocks import ModelBlock
 from fmedge.config.cross import cross_check
 from fmedge.config.files import read_toml
 from fmedge.config.promises import SlaConfig, WorkflowConfig
+from fmedge.config.rpc import RpcConfig, check_servers, rpc_block
 from fmedge.config.settings import (
     ENV_PREFIX,
     MODEL_KEYS,
@@ -72,6 +73,7 @@ class _Layers:
         self.overrides: dict[Setting, tuple[str, Any]] = {}
         self.models: list[ModelBlock] = []
         self.replicas: list[ReplicaConfig] = []
+        self.rpc: list[RpcConfig] = []
         self.sla: dict[str, SlaConfig] = {}
         self.workflows: dict[str, WorkflowConfig] = {}
         self.places: dict[str, str] = {}
@@ -80,7 +82,7 @@ class _Layers:
 def _from_file(
     layers: _Layers, table: dict[str, Any], path: Path, known: dict[str, Setting]
 ) -> None:
-    sections = [*layers.values, "model", "replica", "sla", "workflows"]
+    sections = [*layers.values, "model", "replica", "rpc", "sla", "workflows"]
     for section, content in table.items():
         if section not in sections:
             raise unknown(str(path), section, sections, known)
@@ -102,6 +104,9 @@ def _from_file(
         layers.models.append(blocks.model_block(block, number, path, known))
     for number, block in enumerate(blocks.blocks(table, "replica", path), 1):
         layers.replicas.append(blocks.replica_block(block, number, path, known))
+    for number, block in enumerate(blocks.blocks(table, "rpc", path), 1):
+        layers.rpc.append(rpc_block(block, number, path))
+    check_servers(tuple(layers.rpc))
 
 
 def _from_env(env: Mapping[str, str], known: dict[str, Setting]) -> dict[Setting, tuple[str, Any]]:
@@ -171,6 +176,7 @@ def _build(layers: _Layers, chosen: list[Mapping[str, Any]], file: str) -> Confi
             )
             for replica in layers.replicas
         ),
+        rpc=tuple(layers.rpc),
         sla=layers.sla,
         workflows=layers.workflows,
         is_narrowed=bool(chosen),

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from fmedge.config.promises import SlaConfig, WorkflowConfig
+from fmedge.config.rpc import RpcConfig
 from fmedge.config.values import bare
 from fmedge.types import EngineSettings
 
@@ -145,6 +146,7 @@ class Config(Struct, frozen=True, kw_only=True):
     client: ClientConfig = ClientConfig()
     models: tuple[ModelConfig, ...] = ()
     replicas: tuple[ReplicaConfig, ...] = ()
+    rpc: tuple[RpcConfig, ...] = ()
     sla: dict[str, SlaConfig] = {}
     workflows: dict[str, WorkflowConfig] = {}
     is_narrowed: bool = False

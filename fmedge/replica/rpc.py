@@ -15,7 +15,8 @@ from typing import NoReturn
 
 from msgspec import Struct
 
-from fmedge.errors import DeviceError
+from fmedge.config import rpc as config
+from fmedge.errors import ConfigError, DeviceError
 
 PROTOCOL = (7, 0, 0)
 """Of the pinned llama.cpp. The last number changes with the set of operations, whose numbers
@@ -50,15 +51,10 @@ class RpcOffer(Struct, frozen=True, kw_only=True):
 
 def parse_endpoint(endpoint: str) -> tuple[str, int]:
     """Host and port of "HOST:PORT"; DeviceError else. llama.cpp knows IPv4 and names alone."""
-    host, separator, port = endpoint.rpartition(":")
-    if not separator or not host or ":" in host or any(c.isspace() or c == "/" for c in host):
-        raise DeviceError(
-            f"{endpoint!r} is no address of a device server: write HOST:PORT, such as "
-            "192.168.1.20:50052"
-        )
-    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
-        raise DeviceError(f"{endpoint!r}: the port must be a number from 1 to 65535")
-    return host, int(port)
+    try:
+        return config.parse_endpoint(endpoint)
+    except ConfigError as error:
+        raise DeviceError(str(error)) from None
 
 
 async def look_at(endpoint: str, timeout_s: float = LOOK_TIMEOUT_S) -> RpcOffer:

@@ -119,8 +119,8 @@ class DeviceServer:
         return sum(memoryview(table).cast("Q"))
 
     async def start(self) -> None:
-        """Listen, and have a child ready; close() is due however it ends. ConfigError where the address cannot be listened on,
-        DeviceError where the children cannot start."""
+        """Listen, and have a child ready; close() is due however it ends. ConfigError where the
+        address cannot be listened on, DeviceError where the children cannot start."""
         settings = self._settings
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

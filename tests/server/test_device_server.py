@@ -87,7 +87,7 @@ class Client:
 
 async def _until(condition) -> None:
     async with asyncio.timeout(DEADLINE_S):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - of other processes, which tell nobody
             await asyncio.sleep(0.005)
 
 
@@ -197,7 +197,7 @@ async def test_an_address_that_is_taken() -> None:
         other = DeviceServer(
             DeviceServerSettings(host="127.0.0.1", port=port, threads=1, limits={"CPU": LIMIT})
         )
-        with pytest.raises(ConfigError, match="cannot listen on .* choose another --listen"):
+        with pytest.raises(ConfigError, match=r"cannot listen on .* choose another --listen"):
             await other.start()
         await other.close()
 
