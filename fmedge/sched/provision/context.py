@@ -69,12 +69,10 @@ def cells_of(shape: ModelShape, engine: EngineSettings) -> Cells:
 
 
 def layer_context_bytes(shape: ModelShape, index: int, cells: Cells) -> int:
-    """K, V and states of all sequences in one layer."""
+    """K, V and states of all sequences in one layer. A layer that slides over a window keeps as
+    much as others: the worker's engine wants its prefixes back, so llama.cpp keeps them whole."""
     layer = shape.layers[index]
     num_cells, num_streams = cells.num_cells, cells.num_streams
-    if layer.window:
-        window = layer.window * (cells.num_seqs if num_streams == 1 else 1)
-        num_cells = _pad(min(num_cells, window + cells.ubatch_size), _CELL_PADDING)
     if shape.architecture == "deepseek4":  # keeps a stream for each sequence whatever is asked
         num_streams = cells.num_seqs
     v_width = max(layer.v_width, cells.v_width_max) if layer.v_width else 0

@@ -59,7 +59,7 @@ def shape_of(headers: Sequence[GgufHeader], name: str = "") -> ModelShape:
             inputs.append(tensor)
         elif tensor.name.startswith(_ON_EVERY_DEVICE):
             shared.append(tensor)
-        elif tensor.name.startswith(_WITH_LAYER_0):
+        elif tensor.name.startswith(_WITH_LAYER_0) and not _is_output_norm(keys, tensor.name):
             blocks[0].append(tensor)
         else:
             outputs.append(tensor)
@@ -95,6 +95,11 @@ def shape_of(headers: Sequence[GgufHeader], name: str = "") -> ModelShape:
         shared_bytes=_padded(shared),
         output_pad_bytes=_row_pads(outputs),
     )
+
+
+def _is_output_norm(keys: attention.Keys, name: str) -> bool:
+    """LFM2 calls the norm before its head what others call the one behind the embedding."""
+    return keys.architecture in ("lfm2", "lfm2moe") and name.startswith("token_embd_norm.")
 
 
 def _layers(keys: attention.Keys, blocks: list[list[GgufTensor]]) -> tuple[LayerShape, ...]:
