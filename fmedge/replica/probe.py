@@ -131,23 +131,27 @@ class Prober:
         read_fd, write_fd = os.pipe()
         reading = os.fdopen(read_fd, "rb", 0)
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command, str(write_fd), *([self._endpoint] if self._endpoint else []),
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE, pass_fds=(write_fd,), env=worker_environment(),
-                start_new_session=True,
-            )  # fmt: skip
+            try:
+                self._process = await asyncio.create_subprocess_exec(
+                    *self._command, str(write_fd), *([self._endpoint] if self._endpoint else []),
+                    stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.PIPE, pass_fds=(write_fd,),
+                    env=worker_environment(), start_new_session=True,
+                )  # fmt: skip
+            finally:
+                os.close(write_fd)
+            assert self._process.stderr is not None
+            self._errors = asyncio.create_task(_last_lines(self._process.stderr))
+            self._answers = asyncio.StreamReader(limit=_MAX_ANSWER_BYTES)
+            protocol = asyncio.StreamReaderProtocol(self._answers)
+            loop = asyncio.get_running_loop()
+            self._transport, _ = await loop.connect_read_pipe(lambda: protocol, reading)
         except OSError as error:
             reading.close()
             raise DeviceError(f"{self.what}: cannot start a process: {error.strerror}") from error
-        finally:
-            os.close(write_fd)
-        assert self._process.stderr is not None
-        self._errors = asyncio.create_task(_last_lines(self._process.stderr))
-        self._answers = asyncio.StreamReader(limit=_MAX_ANSWER_BYTES)
-        protocol = asyncio.StreamReaderProtocol(self._answers)
-        loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.connect_read_pipe(lambda: protocol, reading)
+        except BaseException:
+            reading.close()
+            raise
 
     async def _last_words(self) -> str:
         """How the child ended, with the last that it printed."""

@@ -29,7 +29,7 @@ _MAX_TRIES = 400
 _MIN_TRIES = 3
 _MIN_RUN_S = 0.004  # shorter ones are repeated, so that starting and waiting do not count
 _MAX_REPEATS = 256
-_PRODUCT_RUN_S = 0.004  # longer ones are made of fewer rows, and left alone more often
+_PRODUCT_RUN_S = 0.002  # longer ones are made of fewer rows, and left alone more often
 _LINK_SHARE = 0.15  # of the budget
 _SMALL_BYTES = 4096
 _MAX_LINK_BYTES = 16 << 20
@@ -178,8 +178,14 @@ def _pass_s(probe: Probe, end_s: float, clock: Callable[[], float]) -> float:
 
 def _flop_s(probe: Probe, quant: str, rows: int, end_s: float, clock: Callable[[], float]) -> float:
     """With a matrix that is loaded, of so many rows, or with a smaller one for a slow device."""
-    few_s = min(probe.run(num_matrices=1, num_tokens=_FIRST_TOKENS) for _ in range(_MIN_TRIES))
-    row_token_s = max(few_s, 1e-9) / rows / _FIRST_TOKENS
+    few_s = _best(
+        lambda number: probe.run(
+            num_matrices=1, num_tokens=_FIRST_TOKENS, first=number % _NUM_MATRICES
+        ),
+        clock() + (end_s - clock()) * 0.2,
+        clock,
+    )
+    row_token_s = few_s / rows / _FIRST_TOKENS
     fitting = int(_PRODUCT_RUN_S / (row_token_s * _NUM_TOKENS[0])) // _ROWS * _ROWS
     if fitting < rows:
         rows = max(_ROWS, fitting)
