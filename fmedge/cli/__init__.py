@@ -19,6 +19,7 @@ from fmedge.errors import ConfigError, FmedgeError
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_NO_PLAN = 3
 EXIT_INTERRUPTED = 130
 
 # verb -> (module, help); imported only when used. (A module called `list` would hide the builtin.)
@@ -33,6 +34,7 @@ VERBS = {
     "workflows": ("workflows", "show how workflows keep their promise, and what would help"),
     "profile": ("profile", "measure how long a model's engine steps take here"),
     "bench": ("bench", "put load on an OpenAI-compatible server and measure it"),
+    "plan": ("plan", "show which model would run where, how fast, and why"),
     "devices": ("devices", "show what models can run on here, and how fast it is"),
     "device-server": ("device_server", "offer this machine's devices to a fmedge elsewhere"),
     "config": ("config", "check a configuration"),
@@ -73,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     except FmedgeError as error:
         say_error(str(error))
-        return EXIT_FAILED
+        return _exit_code(error)
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         say_error(f"{name}{error.strerror or error}")
@@ -89,6 +91,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if is_debug:
             raise
         return EXIT_FAILED
+
+
+def _exit_code(error: FmedgeError) -> int:
+    from fmedge.sched.provision.plan import NoPlanError  # only where something failed
+
+    return EXIT_NO_PLAN if isinstance(error, NoPlanError) else EXIT_FAILED
 
 
 def _dispatch(args: list[str]) -> int:

@@ -16,12 +16,16 @@ _METAVARS = {
 _GROUPS = {"server": "server", "defaults": "engine, for every model", "client": "server to ask"}
 
 
-def add_settings(parser: argparse.ArgumentParser, *sections: str) -> None:
-    """One flag for each setting of the sections; values stay text for load_config to check."""
+def add_settings(
+    parser: argparse.ArgumentParser, *sections: str, without: Sequence[str] = ()
+) -> None:
+    """One flag for each setting of the sections but for the keys `without`; values stay text for
+    load_config to check."""
     for section in sections:
         group = parser.add_argument_group(_GROUPS[section])
         for setting in settings(section):
-            _add(group, setting)
+            if setting.key not in without:
+                _add(group, setting)
 
 
 def _add(group: Any, setting: Setting) -> None:

@@ -27,6 +27,7 @@ class ModelBlock(Struct):
     model: str
     name: str = ""
     aliases: tuple[str, ...] = ()
+    quantisations: tuple[str, ...] = ()
     values: dict[str, tuple[str, Any]] = {}
 
 
@@ -58,10 +59,13 @@ def model_block(
             entry.values[key] = (place, check_in(path, engine[key], value, place))
         elif key == "aliases":
             entry.aliases = convert(value, tuple[str, ...], place)
+        elif key == "quantisations":
+            files = convert(value, tuple[Text, ...], place)
+            entry.quantisations = tuple(_beside(path, file) for file in files)
         elif key in ("model", "name"):
             setattr(entry, key, convert(value, Text, place))
         else:
-            raise unknown(where, key, ["model", "name", "aliases", *engine], known)
+            raise unknown(where, key, ["model", "name", "aliases", "quantisations", *engine], known)
     entry.model = _beside(path, entry.model)
     return entry
 

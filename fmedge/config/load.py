@@ -42,8 +42,9 @@ def load_config(
     """Read `file` (else $FMEDGE_CONFIG, else none), the environment, then flags.
 
     flags: setting key -> text or bool, absent or None where not given.
-    models: from --model and --alias: {"model": str, "aliases": [str, ...]}; they replace the
-    file's list, but a name that the file defines keeps the file's settings.
+    models: from --model and --alias: {"model": str, "aliases": [str, ...]}, and of some verbs
+    "name" and "quantisations"; they replace the file's list, but a name that the file defines
+    keeps the file's settings.
     """
     env = os.environ if environ is None else environ
     known = {s.key: s for s in settings("server", "defaults", "client")}
@@ -141,7 +142,15 @@ def _choose_models(chosen: list[Mapping[str, Any]], entries: list[ModelBlock]) -
     for choice in chosen:
         entry = by_name.get(choice["model"], ModelBlock("--model", choice["model"]))
         aliases = tuple(choice.get("aliases", ()))
-        result.append(msgspec.structs.replace(entry, aliases=(*entry.aliases, *aliases)))
+        others = tuple(choice.get("quantisations", ()))
+        result.append(
+            msgspec.structs.replace(
+                entry,
+                name=choice.get("name", "") or entry.name,
+                aliases=(*entry.aliases, *aliases),
+                quantisations=(*entry.quantisations, *others),
+            )
+        )
     return result
 
 
@@ -162,6 +171,7 @@ def _build(layers: _Layers, chosen: list[Mapping[str, Any]], file: str) -> Confi
                 name=entry.name,
                 aliases=entry.aliases,
                 engine=EngineSettings(model_path="", **engine),
+                quantisations=entry.quantisations,
                 given=frozenset(engine) | frozenset(values),
                 **values,
             )

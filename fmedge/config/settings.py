@@ -106,7 +106,8 @@ class ClientConfig(Struct, frozen=True, kw_only=True):
 class ModelConfig(Struct, frozen=True, kw_only=True):
     """One served model. `model` is a path, a name or hf:org/repo[:QUANT|/file]; `name` is what
     requests call it ("" derives it from `model`); `engine.model_path` is empty until resolved.
-    given: the keys that somebody set, which the provisioner leaves as they are."""
+    quantisations: other files of the model, named as `model` is, of which the provisioner may take
+    one instead. given: the keys that somebody set, which it leaves as they are."""
 
     model: str
     name: str = ""
@@ -116,6 +117,7 @@ class ModelConfig(Struct, frozen=True, kw_only=True):
         str, Meta(description="Jinja chat template instead of the model's own", extra=_PATH)
     ] = ""
     engine: EngineSettings = EngineSettings(model_path="")
+    quantisations: tuple[str, ...] = ()
     given: frozenset[str] = frozenset()
 
 

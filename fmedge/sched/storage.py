@@ -7,6 +7,7 @@ the time that numpy takes for it.
 
 from __future__ import annotations
 
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -19,6 +20,7 @@ from fmedge.sched.lengths import NUM_BINS
 from fmedge.sched.steptime import PACKED_SIZE
 
 
+@cache
 def strata_table() -> NDArray[np.uint8]:
     """Which stratum of its distribution a request draws from in each scenario: permutations,
     unlike for different requests, of which each 4 scenarios have one of each quarter of the

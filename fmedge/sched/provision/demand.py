@@ -61,6 +61,10 @@ class Call(Struct, frozen=True, kw_only=True):
     promise: Promise
 
 
+def demands_of(model: str, demand: Sequence[Demand]) -> tuple[Demand, ...]:
+    return tuple(stream for stream in demand if stream.model == model)
+
+
 def workload(demands: Sequence[Demand], *, seed: int = 0) -> tuple[Call, ...]:
     """Some NUM_CALLS requests of these streams together, by arrival; of each as many as its rate
     has in the time that they take, but at least LEAST_CALLS. () without demand."""

@@ -1,0 +1,108 @@
+"""`fmedge plan`: which model would run where, how fast, and why not otherwise."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from fmedge.cli import EXIT_NO_PLAN
+from fmedge.cli.options import add_config_file, add_settings, read_config
+from fmedge.cli.pull import fetch_missing
+from fmedge.errors import ConfigError
+
+
+class _ModelAction(argparse.Action):
+    """--model adds a model, --quantisation another file of the last one added."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        models = getattr(namespace, "models", None) or []
+        text = str(values)
+        if option_string == "--model":
+            name, separator, file = text.partition("=")
+            is_named = bool(separator and name) and not os.path.exists(text)
+            is_named = is_named and "/" not in name and not name.startswith("hf:")
+            models.append(
+                {
+                    "model": file if is_named else text,
+                    "name": name if is_named else "",
+                    "aliases": [],
+                    "quantisations": [],
+                }
+            )
+        elif models:
+            models[-1]["quantisations"].append(text)
+        else:
+            raise argparse.ArgumentError(self, "needs a --model before it")
+        namespace.models = models
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what to plan")
+    group.add_argument(
+        "--model", action=_ModelAction, metavar="[NAME=]MODEL",
+        help="path, name or hf:ORG/REPO[:QUANT|/FILE]; repeatable [those of the configuration]",
+    )  # fmt: skip
+    group.add_argument(
+        "--quantisation", action=_ModelAction, metavar="MODEL",
+        help="another quantisation of the --model before it, of which one is chosen; repeatable",
+    )  # fmt: skip
+    group.add_argument(
+        "--devices", dest="devices_file", metavar="FILE",
+        help="plan for the devices described there instead of those that are here",
+    )  # fmt: skip
+    group.add_argument(
+        "--demand", metavar="FILE", help="what requests to expect [one user, then as many as fit]"
+    )
+    group.add_argument(
+        "--exclude", action="append", default=[], metavar="DEVICE",
+        help="a device to leave alone; repeatable",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--explain", action="store_true", help="say all that was not chosen, and why"
+    )
+    add_config_file(parser)
+    add_settings(parser, "defaults", without=("devices",))  # --devices is a file here
+
+
+def run(args: argparse.Namespace) -> int:
+    config = read_config(args, "defaults")
+    if not config.models:
+        raise ConfigError(
+            "no model to plan for: name one with --model PATH, --model hf:ORG/REPO, or a [[model]] "
+            "of the config file (fmedge list shows what is on this machine)"
+        )
+    fetch_missing(file for model in config.models for file in (model.model, *model.quantisations))
+    import asyncio
+
+    from fmedge.cli.plan_report import plan_json, show, show_refusal
+    from fmedge.sched.provision.plan import NoPlanError
+    from fmedge.server.planning import load_streams, plan_for
+
+    demand = load_streams(config, args.demand or "")
+    try:
+        found, devices = asyncio.run(
+            plan_for(
+                config, devices_file=args.devices_file or "", demand=demand, exclude=args.exclude
+            )
+        )
+    except NoPlanError as error:
+        if args.json:
+            print(json.dumps({"error": str(error), "changes": list(error.changes)}))
+        show_refusal(error, sys.stderr)
+        return EXIT_NO_PLAN
+    if args.json:
+        print(json.dumps(plan_json(found)))
+    else:
+        show(found, devices, is_explained=args.explain)
+    return 0
