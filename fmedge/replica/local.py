@@ -2,7 +2,8 @@
 
 One task supervises it: spawn, load, serve until the process ends, back off, again. A worker that
 had once loaded is restarted until it fails to load `max_failed_loads` times in a row; one whose
-first load reports a failure is given up at once, with llama.cpp's own words.
+first load reports a failure is given up at once, with llama.cpp's own words. One whose device
+server is gone waits for it, however long that takes.
 """
 
 from __future__ import annotations
@@ -234,7 +235,9 @@ class LocalReplica:
             served_s = asyncio.get_running_loop().time() - self._ready_since_s
             is_stable = was_ready and served_s >= self._restart.stable_s
             num_failures = 1 if is_stable else num_failures + 1
-            num_failed_loads = 0 if was_ready else num_failed_loads + 1
+            # A device that is gone may come back; only a crash or a bad file stays as it is.
+            is_patient = was_ready or self._failure == "device"
+            num_failed_loads = 0 if is_patient else num_failed_loads + 1
             is_first_load = self._info is None
             gives_up = num_failed_loads >= self._restart.max_failed_loads or (
                 is_first_load and self._load_failure is not None
