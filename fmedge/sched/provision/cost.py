@@ -111,7 +111,7 @@ def predict(
         sum(stage.pass_s(n) + stage.attention_s(n, past) for n, past in chunks)
         for stage in replica.stages
     ]
-    ttft_s = sum(stages_s) + sum(replica.hops_s(n) for n, _ in chunks)
+    ttft_s = sum(stages_s)
     if replica.is_pipelined:
         ttft_s -= (sum(stages_s) - max(stages_s)) * (1 - num_batches / len(chunks))
     ttft_s += replica.head_s(1) + num_batches * pass_s(shape, replica.last)
@@ -135,25 +135,33 @@ def step_model(
     depth = depth or max(1, (engine.ctx_size or shape.ctx_train) // 2)
     ubatch = max(1, min(engine.ubatch_size, engine.batch_size))
 
-    def tokens_s(num_tokens: float) -> float:
-        return replica.passes_s(num_tokens)
-
     def head_s(num_outputs: float) -> float:
         return replica.head_s(num_outputs) + pass_s(shape, replica.last, num_outputs)
 
     state_s = sum(stage.kv_s(0) for stage in replica.stages)
     kv_s = sum(stage.kv_s(depth) for stage in replica.stages) - state_s
-    later_s = replica.passes_s(ubatch)
-    if replica.is_pipelined:
-        later_s = max(stage.pass_s(ubatch) for stage in replica.stages)
-    knots = _powers(ubatch)
-    values = [tokens_s(n) for n in knots]
-    num_more = max(1.0, engine.batch_size / ubatch - 1)
-    tokens = _curve([*knots, ubatch * (1 + num_more)], [*values, values[-1] + num_more * later_s])
-    slots = _powers(max(2, engine.slots))
+
+    def later_s(num_tokens: float) -> float:
+        """Of an ubatch that is not a step's first one."""
+        stages_s = [stage.pass_s(num_tokens) for stage in replica.stages]
+        return max(stages_s) if replica.is_pipelined else sum(stages_s)
+
+    knots = _powers(ubatch, 9)
+    values = [replica.passes_s(n) for n in knots]
+    num_more = max(1, -(-engine.batch_size // ubatch) - 1)
+    if num_more > 3:
+        knots.append(ubatch * (1.0 + num_more))
+        values.append(values[-1] + num_more * later_s(ubatch))
+    else:
+        bend = _bend(knots, values)
+        for _ in range(num_more):
+            values += [values[-1] + later_s(bend), values[-1] + later_s(ubatch)]
+            knots += [knots[-1] + bend, knots[-1] + ubatch]
+    tokens = _curve(knots, values)
+    slots = _powers(max(2, engine.slots), 13)
     decode = _curve(slots, [head_s(n) + (n - 1) * state_s for n in slots])
     return StepModel(
-        base_s=tokens_s(1) + head_s(1) + state_s,
+        base_s=replica.passes_s(1) + head_s(1) + state_s,
         tokens=tokens,
         decode=decode,
         kv_s=kv_s / depth,
@@ -173,10 +181,22 @@ def _chunks(engine: EngineSettings, num_tokens: int) -> list[tuple[int, int]]:
     return chunks
 
 
-def _powers(most: int) -> list[float]:
-    """1, 2, 4, ... and `most`, at most 13 of them: the last ones."""
-    powers = [2**i for i in range(most.bit_length()) if 2**i < most]
-    return [float(n) for n in ([1, *powers[-11:]] if len(powers) > 12 else powers)] + [float(most)]
+def _powers(most: int, count: int) -> list[float]:
+    """1, 2, 4, ... and `most`, at most `count` of them: 1 and the first ones, and the last."""
+    powers = [float(2**i) for i in range(most.bit_length()) if 2**i < most]
+    return [*powers[: count - 1], float(most)]
+
+
+def _bend(knots: Sequence[float], values_s: Sequence[float]) -> float:
+    """The knot that serves best where a curve may have but one: between 0 and the last one."""
+
+    def worst_s(bend: int) -> float:
+        corners = [0, bend, len(knots) - 1]
+        line = np.interp(knots, [knots[i] for i in corners], [values_s[i] for i in corners])
+        return float(np.abs(line - values_s).max())
+
+    inner = range(1, len(knots) - 1)
+    return knots[min(inner, key=worst_s)] if inner else knots[-1] / 2
 
 
 def _curve(knots: Sequence[float], values_s: Sequence[float]) -> Curve:

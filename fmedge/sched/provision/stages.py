@@ -14,10 +14,11 @@ from fmedge.types import EngineSettings
 
 
 class Stage:
-    """The layers of one range: equal ones counted, those with experts on the host apart."""
+    """The layers of one range: equal ones counted, those with experts on the host apart. source:
+    the device before, whose activations it takes in; None where nobody described it."""
 
-    def __init__(self, device: Device) -> None:
-        self.device = device
+    def __init__(self, device: Device, source: Device | None, num_embd: int) -> None:
+        self._device, self._source, self._num_embd = device, source, num_embd
         self._held: list[tuple[Layers, Counter[LayerShape]]] = []
 
     def hold(self, layers: Layers, held: Sequence[LayerShape]) -> None:
@@ -25,8 +26,11 @@ class Stage:
             self._held.append((layers, Counter(held)))
 
     def pass_s(self, num_tokens: float) -> float:
-        """A pass of so many tokens, caches and attention excluded."""
-        return sum(
+        """A pass of so many tokens and the hop before it, caches and attention excluded."""
+        into_s = 0.0
+        if self._source is not None:
+            into_s = hop_s(self._source, self._device, num_tokens, self._num_embd)
+        return into_s + sum(
             count * layers.pass_s(layer, num_tokens)
             for layers, held in self._held
             for layer, count in held.items()
@@ -65,13 +69,14 @@ class Stages:
         starts = [span.first_layer for span in ranges]
         if starts != [end + 1 for end in ends[:-1]] or ends[-1] != shape.num_layers:
             raise ValueError(f"ranges hold layers 0 to {shape.num_layers} once each, in order")
-        self._shape, self._ranges = shape, ranges
+        self._shape = shape
         held = [devices[span.device] for span in ranges]
         self._host = next((d for d in devices.values() if d.is_host), None)
         accelerator = next((d for d in held if not d.is_host), None)
         self.stages: list[Stage] = []
-        for span, device in zip(ranges, held, strict=True):
-            stage = Stage(device)
+        sources = [self._host, *held[:-1]]
+        for span, device, source in zip(ranges, held, sources, strict=True):
+            stage = Stage(device, source, shape.num_embd)
             own = list(shape.layers[span.first_layer : span.last_layer + 1])
             if span.num_host_experts:
                 if self._host is None:
@@ -83,9 +88,6 @@ class Stages:
             self.stages.append(stage)
         self.last = held[-1]
         self._head = Layers(shape, engine, self.last, None, accelerator, law)
-        self._hops = [
-            (a, b) for a, b in zip([self._host, *held[:-1]], held, strict=True) if a is not None
-        ]
         # llama.cpp's conditions for it, where every backend computes asynchronously.
         self.is_pipelined = (
             len(held) > 1
@@ -97,11 +99,8 @@ class Stages:
         )
 
     def passes_s(self, num_tokens: float) -> float:
-        """A pass through all stages and hops, one after the other."""
-        return sum(stage.pass_s(num_tokens) for stage in self.stages) + self.hops_s(num_tokens)
-
-    def hops_s(self, num_tokens: float) -> float:
-        return sum(hop_s(a, b, num_tokens, self._shape.num_embd) for a, b in self._hops)
+        """A pass through all stages, one after the other."""
+        return sum(stage.pass_s(num_tokens) for stage in self.stages)
 
     def head_s(self, num_outputs: float) -> float:
         return self._head.head_s(self._shape, num_outputs)
