@@ -24,6 +24,7 @@ TIMEOUT_S = 30.0
 """For one question; a model of 80 layers takes some 50 ms a layout."""
 
 _HOST = "CPU"
+_ALL_EXPERTS = r"\.ffn_.*_exps"
 _FAMILIES: dict[str, dict[str, Any]] = {
     "CUDA": {"row_elements": 512, "widens_kv": True},
     "ROCm": {"row_elements": 512, "widens_kv": True},
@@ -72,7 +73,38 @@ class Sizer:
     ) -> Sizing:
         """Compute buffers by role, the most of several layouts on such devices: one device with
         everything, three devices, and three behind layers on the host. Layouts on devices of the
-        most wasteful kind in `devices`."""
+        most wasteful kind in `devices`, and where a model has experts also with those on the
+        host."""
+        sizing = await self._roles(shape, engine, devices)
+        if not any(layer.expert_bytes for layer in shape.layers) or not devices:
+            return sizing
+        overrides = (*engine.tensor_overrides, (_ALL_EXPERTS, _HOST))
+        apart = replace(engine, tensor_overrides=overrides)
+        return replace(sizing, experts=await self._roles(shape, apart, devices))
+
+    async def check_vocab(self, path: str) -> int:
+        """Tokens of the file's vocabulary: llama.cpp can open it without dying."""
+        answer = await self._ask(path, {"type": "vocab", "path": path})
+        return int(answer.get("num_tokens", 0))
+
+    async def close(self) -> None:
+        """Ends the child. Idempotent."""
+        await self._errand.close()
+
+    async def __aenter__(self) -> Sizer:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _roles(
+        self, shape: ModelShape, engine: EngineSettings, devices: Sequence[Device]
+    ) -> Sizing:
         num_layers = shape.num_layers
         plan = _most_wasteful(devices)
         several = [{**plan, "name": f"device{i}"} for i in range(min(3, num_layers + 1))]
@@ -115,26 +147,6 @@ class Sizer:
             alone=compute(first, one, after_one),
             host_tied_bytes=shape.tied_bytes if is_twice else 0,
         )
-
-    async def check_vocab(self, path: str) -> int:
-        """Tokens of the file's vocabulary: llama.cpp can open it without dying."""
-        answer = await self._ask(path, {"type": "vocab", "path": path})
-        return int(answer.get("num_tokens", 0))
-
-    async def close(self) -> None:
-        """Ends the child. Idempotent."""
-        await self._errand.close()
-
-    async def __aenter__(self) -> Sizer:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     async def _size(
         self, path: str, layouts: Sequence[tuple[EngineSettings, Sequence[dict[str, Any]]]]

@@ -20,7 +20,7 @@ from fmedge.sched.provision.context import Cells, cells_of, layer_context_bytes
 from fmedge.sched.provision.device import HOST, Device
 from fmedge.sched.provision.plan import MemoryUse, Range
 from fmedge.sched.provision.shape import ModelShape
-from fmedge.types import EngineSettings
+from fmedge.types import DeviceMemory, EngineSettings
 
 _ROW_PADDING_BACKENDS = ("CUDA", "ROCm", "HIP", "MUSA")
 _PIPELINE_COPIES = 4
@@ -31,7 +31,8 @@ class Sizing(Struct, frozen=True, kw_only=True):
     has to do: `alone` all layers, or the `first`, a `middle` or the `last` of several ranges. The
     host: `host` for the embedding alone, `host_layers` before devices that hold the rest,
     `host_alone` for everything. host_tied_bytes: of a tied embedding, what a host that holds the
-    head has a second time."""
+    head has a second time. experts: the same where devices' experts lie on the host, None where
+    that was not asked or there are none."""
 
     host: int
     host_layers: int
@@ -41,10 +42,26 @@ class Sizing(Struct, frozen=True, kw_only=True):
     last: int
     alone: int
     host_tied_bytes: int = 0
+    experts: Sizing | None = None
 
-    @property
-    def range_max(self) -> int:
-        return max(self.first, self.middle, self.last, self.alone)
+    def with_experts(self) -> Sizing:
+        """The most of both, for layers whose experts may lie on either."""
+        other = self.experts
+        if other is None:
+            return self
+        return Sizing(
+            host=max(self.host, other.host),
+            host_layers=max(self.host_layers, other.host_layers),
+            host_alone=max(self.host_alone, other.host_alone),
+            first=max(self.first, other.first),
+            middle=max(self.middle, other.middle),
+            last=max(self.last, other.last),
+            alone=max(self.alone, other.alone),
+            host_tied_bytes=max(self.host_tied_bytes, other.host_tied_bytes),
+        )
+
+
+_NO_COMPUTE = Sizing(host=0, host_layers=0, host_alone=0, first=0, middle=0, last=0, alone=0)
 
 
 class RangeBytes(Struct, frozen=True, kw_only=True):
@@ -103,7 +120,7 @@ def range_bytes(
     sizing: Sizing | None = None,
 ) -> RangeBytes:
     """Never below what replica_memory says of any ranges on these devices."""
-    sizing = sizing or bound_sizing(shape, engine, devices)
+    sizing = (sizing or bound_sizing(shape, engine, devices)).with_experts()
     always = np.zeros(len(devices), np.int64)
     fixed = np.zeros(len(devices), np.int64)
     last = np.zeros(len(devices), np.int64)
@@ -132,6 +149,8 @@ def replica_memory(
     if there is a description of it in `devices`. `context`, `weights` and `compute` are what
     llama.cpp reports; its output buffer, which it does not, is part of the host's `backend`."""
     sizing = sizing or bound_sizing(shape, engine, [devices[r.device] for r in ranges])
+    if any(part.num_host_experts for part in ranges):
+        sizing = sizing.with_experts()
     host = next((device for device in devices.values() if device.is_host), None)
     host_name = host.name if host is not None else HOST
     rest = host_layer_bytes(shape, engine)
@@ -177,6 +196,33 @@ def replica_memory(
         )
         on_host = _plus(on_host, weights=experts, context=int(rest[rows].sum()))
     return ((on_host,) if host is not None else ()) + tuple(uses)
+
+
+def exact_memory(
+    shape: ModelShape,
+    engine: EngineSettings,
+    ranges: Sequence[Range],
+    devices: Mapping[str, Device],
+    rows: Sequence[DeviceMemory],
+) -> tuple[MemoryUse, ...]:
+    """As replica_memory, from what llama.cpp itself says of this very placement (`Sizer.size` with
+    the ranges' devices)."""
+    uses = replica_memory(shape, engine, ranges, devices, _NO_COMPUTE)
+    by_name = {row.device: row for row in rows}
+    found = []
+    for use in uses:
+        row = by_name.get(HOST if devices[use.device].is_host else use.device)
+        if row is not None:
+            found.append(
+                MemoryUse(
+                    device=use.device,
+                    weights=row.weights,
+                    context=row.context,
+                    compute=row.compute,
+                    backend=use.backend,
+                )
+            )
+    return tuple(found)
 
 
 def output_buffer_bytes(shape: ModelShape, engine: EngineSettings) -> int:
