@@ -12,8 +12,8 @@ from fmedge.cli.options import add_config_file, read_config
 from fmedge.cli.table import duration, print_table
 
 if TYPE_CHECKING:
-    from fmedge.config import Config
-    from fmedge.server.devices import DeviceReport, Survey
+    from fmedge.server.device_figures import DeviceReport
+    from fmedge.server.devices import Survey
     from fmedge.server.host import HostFacts
 
 GIB = 1 << 30
@@ -41,9 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from fmedge.server.devices import survey
 
     folder = state_dir(config.server.state_dir)
-    found = asyncio.run(
-        survey(args.devices or "", remotes_of(config), folder=folder, refresh=args.refresh)
-    )
+    found = asyncio.run(survey(args.devices or "", config.rpc, folder=folder, refresh=args.refresh))
     if args.json:
         import msgspec
 
@@ -53,11 +51,6 @@ def run(args: argparse.Namespace) -> int:
     for problem in found.problems:
         sys.stderr.write(f"fmedge: warning: {problem}\n")
     return 0
-
-
-def remotes_of(config: Config) -> tuple[Any, ...]:
-    """The device servers of [[rpc]]."""
-    return getattr(config, "rpc", ())
 
 
 def as_json(found: Survey) -> dict[str, Any]:

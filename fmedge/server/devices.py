@@ -7,28 +7,32 @@ the others from being used. Speeds are measured once and cached; free memory is 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from math import inf
 from pathlib import Path
-from typing import Literal, Protocol
 
-import msgspec
 from msgspec import Struct
 
 from fmedge import __version__
 from fmedge.config.devices import load_devices
+from fmedge.config.rpc import RpcConfig
 from fmedge.config.values import nearest
 from fmedge.errors import ConfigError, DeviceError
 from fmedge.replica.probe import Prober
 from fmedge.replica.rpc import RpcOffer, look_at
 from fmedge.replica.speed import better
-from fmedge.sched.provision import catalogue
-from fmedge.sched.provision.device import HOST, Device
-from fmedge.server.described import LINK_GB_S, context_bytes, described
+from fmedge.sched.provision.device import Device
+from fmedge.server.described import described
 from fmedge.server.device_cache import DeviceCache, Entry, fingerprint
-from fmedge.server.host import HostFacts, host_facts
+from fmedge.server.device_figures import (
+    DeviceReport,
+    card_report,
+    host_report,
+    remote_report,
+)
+from fmedge.server.host import host_facts
 from fmedge.types import DeviceInfo
 
 HOST_BUDGET_S = 3.0
@@ -40,37 +44,8 @@ AGAIN_S = 600.0
 """What was measured while other programs took more than this share of the processors is measured
 again after this time, and the better figures are kept."""
 
-HOST_RESERVE_SHARE, MIN_HOST_RESERVE_BYTES, MAX_HOST_RESERVE_BYTES = 0.05, 512 << 20, 4 << 30
-RESERVE_SHARE, MIN_RESERVE_BYTES = 0.02, 128 << 20
-"""What plans leave to others of a device's memory: programs that start later, a display."""
 
-# Where neither a measurement nor the catalogue says anything: GB/s, TFLOP/s.
-_GUESSES = {"cpu": (20.0, 0.1), "igpu": (60.0, 4.0), "gpu": (400.0, 60.0), "rpc": (20.0, 0.1)}
-
-DeviceType = Literal["cpu", "gpu", "igpu", "rpc"]
-
-
-class Remote(Protocol):
-    """A device server, as [[rpc]] configures it. link_gb_s None: as measured."""
-
-    @property
-    def endpoint(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def reserve_gib(self) -> float: ...
-    @property
-    def link_gb_s(self) -> float | None: ...
-
-
-class DeviceReport(Struct, frozen=True, kw_only=True):
-    """A device and what only a person asks. measured_s: when, by the wall clock; 0 never."""
-
-    device: Device
-    memory_total: int
-    memory_free: int
-    measured_s: float = 0.0
-    host: HostFacts | None = None
+log = logging.getLogger(__name__)
 
 
 class Survey(Struct, frozen=True, kw_only=True):
@@ -82,7 +57,7 @@ class Survey(Struct, frozen=True, kw_only=True):
 
 async def gather(
     file: str = "",
-    remotes: Sequence[Remote] = (),
+    servers: Sequence[RpcConfig] = (),
     *,
     folder: Path | None,
     refresh: bool = False,
@@ -90,19 +65,17 @@ async def gather(
     threads: int = 0,
 ) -> tuple[Device, ...]:
     """`survey` without what only a person asks. Problems go to the log."""
-    import logging
-
     found = await survey(
-        file, remotes, folder=folder, refresh=refresh, exclude=exclude, threads=threads
+        file, servers, folder=folder, refresh=refresh, exclude=exclude, threads=threads
     )
     for problem in found.problems:
-        logging.getLogger(__name__).warning("%s", problem)
+        log.warning("%s", problem)
     return tuple(report.device for report in found.devices)
 
 
 async def survey(
     file: str = "",
-    remotes: Sequence[Remote] = (),
+    servers: Sequence[RpcConfig] = (),
     *,
     folder: Path | None,
     refresh: bool = False,
@@ -113,7 +86,7 @@ async def survey(
     """Every device that plans may use.
 
     file: a device file, whose devices are the only ones; else this machine's, in ggml's order, and
-    then those of `remotes`, named as configured, else by endpoint, further ones of one server with
+    then those of `servers`, named as configured, else by endpoint, further ones of one server with
     "/1", "/2", ... behind it. folder: the state folder, where speeds are cached; None keeps none.
     refresh: measure again. exclude: names to leave out. threads: of the host; 0 as a model would
     take. prober: makes one for an endpoint, "" for this machine.
@@ -127,7 +100,7 @@ async def survey(
         return Survey(devices=tuple(reports))
     look = _Look(DeviceCache(folder), refresh, frozenset(exclude), threads, prober)
     await look.at_this_machine()
-    await look.at_servers(remotes)
+    await look.at_servers(servers)
     look.save()
     _check_excluded(exclude, look.names)
     return Survey(devices=tuple(look.reports), problems=tuple(look.problems))
@@ -141,7 +114,8 @@ def _of_file(device: Device) -> DeviceReport:
 
 def _check_excluded(exclude: Sequence[str], names: list[str]) -> None:
     for name in exclude:
-        if name not in names:
+        base, _, _ = name.rpartition("/")  # of a server that is down nobody knows how many it has
+        if name not in names and base not in names:
             hint = nearest(name, names) or f"; there are {', '.join(names) or 'none'}"
             raise ConfigError(f"--exclude {name}: there is no such device{hint}")
 
@@ -183,15 +157,18 @@ class _Look:
             for info, key in zip(infos, keys, strict=True):
                 entry = await self._entry(prober, info, key, info.name, contexts.get(info.name, 0))
                 if info.kind == "cpu":
-                    self.reports.append(self._host(info, entry, answer.resident_bytes))
+                    resident_bytes = answer.resident_bytes
+                    self.reports.append(host_report(info, entry, self._facts, resident_bytes))
                 else:
-                    self.reports.append(_card(info, entry))
+                    self.reports.append(card_report(info, entry))
 
-    async def at_servers(self, remotes: Sequence[Remote]) -> None:
-        looks = (look_at(remote.endpoint) for remote in remotes)
+    async def at_servers(self, servers: Sequence[RpcConfig]) -> None:
+        looks = (look_at(server.endpoint) for server in servers)
         offers = await asyncio.gather(*looks, return_exceptions=True)
-        for remote, offer in zip(remotes, offers, strict=True):
-            base = remote.name or remote.endpoint
+        for server, offer in zip(servers, offers, strict=True):
+            base = server.name or server.endpoint
+            if base in self.names:
+                raise ConfigError(f"{server.where}: another device is called {base}")
             self.names.append(base)
             if base in self._exclude:
                 continue
@@ -201,25 +178,25 @@ class _Look:
                 raise offer
             else:
                 try:
-                    await self._at_server(remote, offer, base)
+                    await self._at_server(server, offer, base)
                 except DeviceError as error:
                     self.problems.append(str(error))
 
-    async def _at_server(self, remote: Remote, offer: RpcOffer, base: str) -> None:
+    async def _at_server(self, server: RpcConfig, offer: RpcOffer, base: str) -> None:
         names = [
             base if number == 0 else f"{base}/{number}" for number in range(len(offer.devices))
         ]
         self.names += names[1:]
-        async with self._prober(remote.endpoint) as prober:
+        async with self._prober(server.endpoint) as prober:
             answer = await prober.devices()
             for name, info in zip(names, answer.devices, strict=False):
                 if name in self._exclude:
                     continue
                 key = fingerprint(
-                    ["rpc", remote.endpoint, name, info.memory_total, answer.build, __version__]
+                    ["rpc", server.endpoint, name, info.memory_total, answer.build, __version__]
                 )
                 entry = await self._entry(prober, info, key, name, 0)
-                self.reports.append(_remote(name, remote, info, entry, offer))
+                self.reports.append(remote_report(name, server, info, entry, offer))
 
     async def _contexts(self, infos: list[DeviceInfo], keys: list[str]) -> dict[str, int]:
         """What a process costs each new accelerator: what one sees to be free, less what a second
@@ -278,29 +255,6 @@ class _Look:
             return fingerprint([*own, self._threads, self._facts.num_cpus])
         return fingerprint([*own, _driver()])
 
-    def _host(self, info: DeviceInfo, entry: Entry | None, resident_bytes: int) -> DeviceReport:
-        facts = self._facts
-        free = min(info.memory_free, facts.memory_free or info.memory_free)
-        total = facts.memory_total or info.memory_total
-        reserve = int(min(max(HOST_RESERVE_SHARE * total, MIN_HOST_RESERVE_BYTES),
-                          MAX_HOST_RESERVE_BYTES))  # fmt: skip
-        device = _timed(
-            Device(
-                name=HOST,
-                type="cpu",
-                kind=info.description,
-                backend=info.backend,
-                memory_bytes=free,
-                reserve_bytes=reserve,
-                backend_bytes=resident_bytes,
-                bandwidth_gb_s=0.0,
-                tflop_s=0.0,
-                num_cores=facts.num_cores,
-            ),
-            entry,
-        )
-        return _report(msgspec.structs.replace(device, link_gb_s=inf), total, free, entry, facts)
-
 
 def _distinct(infos: Sequence[DeviceInfo]) -> list[DeviceInfo]:
     """Without ggml's helpers of the CPU, and one of those that are the same card through two
@@ -313,85 +267,6 @@ def _distinct(infos: Sequence[DeviceInfo]) -> list[DeviceInfo]:
         seen.add(info.device_id)
         kept.append(info)
     return kept
-
-
-def _card(info: DeviceInfo, entry: Entry | None) -> DeviceReport:
-    context = entry.context_bytes if entry is not None else 0
-    used = entry.speed.used_bytes if entry is not None else 0
-    # The process that asked had the device open itself.
-    free = min(info.memory_free + context, info.memory_total)
-    device = Device(
-        name=info.name,
-        type="igpu" if info.kind == "igpu" else "gpu",
-        kind=info.description,
-        backend=info.backend,
-        memory_bytes=free,
-        reserve_bytes=int(max(RESERVE_SHARE * info.memory_total, MIN_RESERVE_BYTES)),
-        backend_bytes=context + used if entry is not None else context_bytes(info.backend),
-        bandwidth_gb_s=0.0,
-        tflop_s=0.0,
-    )
-    return _report(_timed(device, entry), info.memory_total, free, entry)
-
-
-def _remote(
-    name: str, remote: Remote, info: DeviceInfo, entry: Entry | None, offer: RpcOffer
-) -> DeviceReport:
-    device = Device(
-        name=name,
-        type="rpc",
-        backend="RPC",
-        endpoint=remote.endpoint,
-        memory_bytes=info.memory_free,
-        reserve_bytes=int(remote.reserve_gib * (1 << 30)),
-        bandwidth_gb_s=0.0,
-        tflop_s=0.0,
-        link_s=offer.round_trip_s / 2,
-    )
-    device = _timed(device, entry)
-    if remote.link_gb_s is not None:
-        device = msgspec.structs.replace(device, link_gb_s=remote.link_gb_s)
-    return _report(device, info.memory_total, info.memory_free, entry)
-
-
-def _timed(device: Device, entry: Entry | None) -> Device:
-    """With the figures that were measured, else the catalogue's, else a modest guess."""
-    if entry is not None:
-        speed = entry.speed
-        return msgspec.structs.replace(
-            device,
-            bandwidth_gb_s=speed.bandwidth_gb_s,
-            tflop_s=speed.tflop_s,
-            link_gb_s=speed.link_gb_s or inf,
-            link_s=speed.link_s,
-            speeds=speed.types,
-            source="measured",
-        )
-    card = catalogue.find(device.kind) if device.kind else None
-    if card is not None:
-        return msgspec.structs.replace(
-            device,
-            bandwidth_gb_s=card.bandwidth_gb_s,
-            tflop_s=card.fp16_tflop_s,
-            link_gb_s=card.link_gb_s or LINK_GB_S,
-            source="catalogue",
-        )
-    bandwidth, tflops = _GUESSES[device.type]
-    return msgspec.structs.replace(
-        device, bandwidth_gb_s=bandwidth, tflop_s=tflops, link_gb_s=LINK_GB_S, source="guess"
-    )
-
-
-def _report(
-    device: Device, total: int, free: int, entry: Entry | None, host: HostFacts | None = None
-) -> DeviceReport:
-    return DeviceReport(
-        device=device,
-        memory_total=total,
-        memory_free=free,
-        measured_s=entry.measured_s if entry is not None else 0.0,
-        host=host,
-    )
 
 
 def _driver() -> str:
