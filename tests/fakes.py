@@ -144,6 +144,7 @@ class FakeEngine:
         batch_size: int = 64,
         ubatch_size: int = 16,
         can_cut: bool = True,
+        window_tokens: int = 0,
         pass_s: float = 0.003,
         token_s: float = 0.0005,
     ) -> None:
@@ -168,6 +169,7 @@ class FakeEngine:
             can_shift=can_cut,
             description="fake",
             memory=(DeviceMemory("FAKE0", weights=1000, context=0, compute=0),),
+            window_tokens=window_tokens,
         )
         self.vocab = FakeVocab()
         self.batch = FakeBatch()
@@ -181,6 +183,8 @@ class FakeEngine:
         self._cells: list[list[_Cell]] = [[] for _ in range(self.num_seqs)]
         self._rows: list[tuple[int, ...]] = []
         self._can_cut = can_cut
+        self._whole_from = [0] * self.num_seqs  # cut below it, a windowed sequence has holes
+        self._has_pending_copy = False
         self._pass_s = pass_s
         self._token_s = token_s
 
@@ -206,6 +210,7 @@ class FakeEngine:
         if self.info.kv_unified and self.cells_used + self.batch.num_tokens > self.info.kv_tokens:
             raise KvCacheFullError("no cells")
         self.on_step(self)
+        self._has_pending_copy = False
         self._rows = []
         for seq, _, tokens, want_logits in entries:
             self.write(seq, tokens)
@@ -236,6 +241,9 @@ class FakeEngine:
         assert src != dst
         assert 0 < num_tokens <= len(self._cells[src])
         assert self._can_cut or num_tokens == len(self._cells[src])
+        assert num_tokens >= self._whole_from[src], "a copy with holes"
+        self._whole_from[dst] = self._whole_from[src]
+        self._has_pending_copy = not self.info.kv_unified
         self.copies.append((src, dst, num_tokens))
         cells = self._cells[src][:num_tokens]
         self._cells[dst] = cells if self.info.kv_unified else [_Cell(c.value) for c in cells]
@@ -244,11 +252,33 @@ class FakeEngine:
         assert to_pos == -1
         if not self._can_cut and 0 < from_pos < len(self._cells[seq]):
             return False
+        assert from_pos in (0, len(self._cells[seq])) or from_pos >= self._whole_from[seq]
+        if from_pos == 0:
+            self._whole_from[seq] = 0
         del self._cells[seq][from_pos:]
         return True
 
     def seq_len(self, seq: int) -> int:
         return len(self._cells[seq])
+
+    def state_size(self, seq: int) -> int:
+        if self._has_pending_copy:
+            raise NativeError("a sequence copy is pending until the next step: step first")
+        return 8 * len(self._cells[seq])
+
+    def state_save(self, seq: int) -> memoryview:
+        self.state_size(seq)
+        return memoryview(b"".join(c.value.to_bytes(8, "little") for c in self._cells[seq]))
+
+    def state_restore(self, seq: int, state: bytes | memoryview) -> None:
+        self.state_size(seq)
+        self.seq_remove(seq)
+        values = memoryview(bytes(state)).cast("Q")
+        if self.info.kv_unified and self.cells_used + len(values) > self.info.kv_tokens:
+            raise NativeError("no cells")
+        self._cells[seq] = [_Cell(value) for value in values]
+        if self.info.window_tokens:
+            self._whole_from[seq] = len(values)
 
     def embed(self, tokens: bytes, seq: int) -> bytes:
         assert not self._cells[seq], "embed needs an empty sequence"

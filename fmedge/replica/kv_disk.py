@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from time import monotonic
 from typing import Any, TypeVar
 
 from fmedge.replica.kv_files import KvFile, KvFiles
@@ -63,10 +64,11 @@ class KvDisk:
         if not self._done and self._num_pending:
             self._has_done.wait(max(0.0, timeout_s))
 
-    def settle(self, clock: Callable[[], float], deadline_s: float) -> None:
-        """Until every job is done and told, or the deadline is over."""
+    def settle(self, timeout_s: float) -> None:
+        """Until every job is done and told, or the time is over."""
+        deadline_s = monotonic() + timeout_s
         self.poll()
-        while self._num_pending and (left_s := deadline_s - clock()) > 0:
+        while self._num_pending and (left_s := deadline_s - monotonic()) > 0:
             self.wait(left_s)
             self.poll()
 

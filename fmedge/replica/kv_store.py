@@ -67,12 +67,14 @@ class StateEngine(Protocol):
 class Found(Struct, frozen=True):
     """A stored sequence that begins with `num_tokens` of what was asked for and pays.
 
-    is_ready: False while it is brought into memory; ask again.
+    state: of all its num_stored tokens; None while it is brought into memory: ask again. It is
+    held by this, so that what makes place for it may take its memory in the store.
     """
 
     handle: int
     num_tokens: int
-    is_ready: bool
+    num_stored: int
+    state: memoryview | None
 
 
 class _Entry:
@@ -125,6 +127,7 @@ class KvStore:
         self._next_stall_s = 0.0
         self._spent_s = 0.0
         self._has_warned = False
+        self.num_saved = self.num_restored = 0
         self._cleared: set[str | None] | None = None  # while the disk's files are being listed
         self._disk: KvDisk | None = None
         if settings.folder and settings.disk_bytes > 0:
@@ -162,26 +165,30 @@ class KvStore:
             return None
         if entry.state is None and not self._fetch(match.source, entry, gain_s):
             return None
-        return Found(match.source, match.num_tokens, entry.state is not None)
+        return Found(match.source, match.num_tokens, len(entry.tokens) // 4, entry.state)
 
-    def restore(self, handle: int, seq_id: int) -> int:
-        """Put a stored sequence into an id; how many tokens the id holds now, 0 if it failed (the
-        engine has no room, or the state is not to its liking)."""
-        entry = self._entries[handle]
-        assert entry.state is not None
+    def restore(self, found: Found, seq_id: int) -> bool:
+        """Put a stored sequence, whole, into an id; False, and the id is empty, where the engine
+        has no room or the state is not to its liking."""
+        state = found.state
+        assert state is not None
+        entry = self._entries.get(found.handle)
         start_s = self._clock()
         try:
-            self._engine.state_restore(seq_id, entry.state)
+            self._engine.state_restore(seq_id, state)
         except NativeError as error:
-            log.debug("stored KV of %d tokens: %s", len(entry.tokens) // 4, error)
-            entry.num_failures += 1
-            if entry.num_failures >= MAX_FAILED_RESTORES:
-                self._forget(handle)
-            return 0
+            log.debug("stored KV of %d tokens: %s", found.num_stored, error)
+            if entry is not None:
+                entry.num_failures += 1
+                if entry.num_failures >= MAX_FAILED_RESTORES:
+                    self._forget(found.handle)
+            return False
         spent_s = self._spend(start_s)
-        self._restore_s_per_byte += _BLEND * (spent_s / entry.nbytes - self._restore_s_per_byte)
-        self._touch(handle)
-        return len(entry.tokens) // 4
+        self._restore_s_per_byte += _BLEND * (spent_s / len(state) - self._restore_s_per_byte)
+        if entry is not None:
+            self._touch(found.handle)
+        self.num_restored += 1
+        return True
 
     @property
     def is_fetching(self) -> bool:
@@ -233,6 +240,7 @@ class KvStore:
             return False
         spent_s = self._spend(start_s)
         self._save_s_per_byte += _BLEND * (spent_s / nbytes - self._save_s_per_byte)
+        self.num_saved += 1
         if is_busy:
             self._next_stall_s = self._clock() + spent_s / MAX_STALL_SHARE
         owner = _owner(cache_key)
@@ -261,13 +269,18 @@ class KvStore:
         store's clock)."""
         if self._disk is None:
             return
-        self._disk.settle(self._clock, deadline_s)
+        self.settle(deadline_s - self._clock())
         for handle, entry in reversed(list(self._in_memory.items())):
             if self._disk is None or self._clock() >= deadline_s:
                 return
             if self._entries.get(handle) is entry and self._is_unwritten(entry):
                 self._write(handle, entry)
-                self._disk.settle(self._clock, deadline_s)
+                self.settle(deadline_s - self._clock())
+
+    def settle(self, timeout_s: float) -> None:
+        """Until the disk's threads have nothing to do, or the time is over."""
+        if self._disk is not None:
+            self._disk.settle(timeout_s)
 
     def close(self) -> None:
         if self._disk is not None:

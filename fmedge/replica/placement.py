@@ -43,6 +43,7 @@ class Placement:
         self._store = store
         self._rates = StepRates()
         self._uncuttable: set[int] = set()  # restored without what a window had left behind
+        self._offered: set[int] = set()  # retained ids that the store could take while at rest
         self._awaits_fetch = False
         self.has_pending_copy = False  # until the next step: no KV may be stored or restored
         info = engine.info
@@ -98,7 +99,7 @@ class Placement:
                 return "held_back"
         self._rates = rates
         stored = self._find_stored(sequence, match)
-        if stored is not None and not stored.is_ready:
+        if stored is not None and stored.state is None:
             self._awaits_fetch = True
             return "held_back"
         if self.has_pending_copy and (stored is not None or self._would_lose()):
@@ -133,6 +134,7 @@ class Placement:
             held = sequence.tokens[: sequence.num_computed].tobytes()
             self._cache.extend(seq_id, held, sequence.num_computed)
             self._cache.finish(seq_id, sequence.num_computed)
+            self._offered.discard(seq_id)
         else:
             self._empty(seq_id)
         self.count_kv()
@@ -181,7 +183,10 @@ class Placement:
         store = self._store
         if store is None or self._has_spare_id():
             return False
-        for seq_id in self._cache.finished_ids():
+        for seq_id in self._cache.finished_ids_by_age():
+            if seq_id in self._offered:
+                continue
+            self._offered.add(seq_id)
             cache_key, tokens = self._cache.path_of(seq_id)
             if store.save(seq_id, cache_key, tokens, self._rates, is_busy=False):
                 return True
@@ -334,17 +339,18 @@ class Placement:
         assert store is not None
         assert target is not None, "more sequences run than there are ids"
         self._evict(target)
-        num_tokens = store.restore(stored.handle, target)
-        while num_tokens == 0 and self._info.kv_unified and self.evict_one():
-            num_tokens = store.restore(stored.handle, target)  # for want of cells, it may be
-        if store.is_exact and num_tokens:
+        is_restored = store.restore(stored, target)
+        while not is_restored and self._info.kv_unified and self.evict_one():
+            is_restored = store.restore(stored, target)  # it may have been for want of cells
+        if not is_restored:
+            return target, 0
+        if store.is_exact:
             self._uncuttable.add(target)
-        if num_tokens > stored.num_tokens and not self._engine.seq_remove(
-            target, stored.num_tokens
-        ):
+        is_cut = stored.num_stored > stored.num_tokens
+        if is_cut and not self._engine.seq_remove(target, stored.num_tokens):
             self._empty(target)
             return target, 0
-        return target, min(num_tokens, stored.num_tokens)
+        return target, stored.num_tokens
 
     def _reuse(self, seq_id: int, num_tokens: int) -> int:
         """Take a retained id over in place, cut to its first tokens; how many it kept."""

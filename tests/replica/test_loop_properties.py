@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
+from fmedge.replica.kv_store import KvStore
 from fmedge.replica.loop import EngineLoop
 from fmedge.replica.protocol import Embed, Embedded, Failed, Step, Submit, WorkerMessage
 from fmedge.types import SamplingParams
@@ -73,7 +74,11 @@ def _resumed_at(request: Request, tokens: list[int]) -> int:
 def test_each_request_ends_once_with_the_tokens_it_would_get_alone(
     wanted: Sequence[Request], shape: dict[str, int]
 ) -> None:
-    engine = FakeEngine(**shape)
+    run(wanted, FakeEngine(**shape))
+
+
+def run(wanted: Sequence[Request], engine: FakeEngine, store: KvStore | None = None) -> None:
+    """Everything arrives, and what comes back is checked; the engine is empty in the end."""
     got: dict[int, list[int]] = {i: [] for i in range(len(wanted))}
     ended: dict[int, str] = {}
     cancelled: set[int] = set()
@@ -95,7 +100,7 @@ def test_each_request_ends_once_with_the_tokens_it_would_get_alone(
                 if part.finish is not None:
                     ended[part.request_id] = part.finish
 
-    loop = EngineLoop(engine, emit, clock=engine.clock)
+    loop = EngineLoop(engine, emit, clock=engine.clock, store=store)
     alone = [
         tokens_alone(r.prompt, r.max_tokens, ctx_size=engine.info.ctx_size, seed=r.seed)
         for r in wanted
@@ -115,7 +120,7 @@ def test_each_request_ends_once_with_the_tokens_it_would_get_alone(
                 loop.cancel((i, 10_000 + i))
                 if i not in ended:
                     cancelled.add(i)
-        if not loop.run_step() and step > 30:
+        if not loop.run_step() and not loop.rest() and step > 30:
             break
     else:
         raise AssertionError("the loop did not come to rest")
