@@ -71,12 +71,11 @@ class Sizer:
     async def sizing(
         self, shape: ModelShape, engine: EngineSettings, devices: Sequence[Device] = ()
     ) -> Sizing:
-        """Compute buffers by role, the most of several layouts on such devices: one device with
-        everything, three devices, and three behind layers on the host. Layouts on devices of the
-        most wasteful kind in `devices`, and where a model has experts also with those on the
-        host."""
+        """The most that several layouts take, on devices of the most wasteful kind in `devices`
+        (none: a card's), and where a model has experts also with those on the host. Not exact for
+        any one placement: `size` is."""
         sizing = await self._roles(shape, engine, devices)
-        if not any(layer.expert_bytes for layer in shape.layers) or not devices:
+        if not any(layer.expert_bytes for layer in shape.layers) or all(d.is_host for d in devices):
             return sizing
         overrides = (*engine.tensor_overrides, (_ALL_EXPERTS, _HOST))
         apart = replace(engine, tensor_overrides=overrides)
@@ -105,46 +104,37 @@ class Sizer:
     async def _roles(
         self, shape: ModelShape, engine: EngineSettings, devices: Sequence[Device]
     ) -> Sizing:
-        num_layers = shape.num_layers
         plan = _most_wasteful(devices)
-        several = [{**plan, "name": f"device{i}"} for i in range(min(3, num_layers + 1))]
-        behind = several[: max(1, min(3, num_layers))]
-        num_behind = max(num_layers // 2, min(num_layers, len(behind) - 1)) + 1
         layouts = [
-            (_placed(engine, 0, ()), []),
-            (_placed(engine, num_layers + 1, (num_layers + 1,)), several[:1]),
             (
-                _placed(engine, num_layers + 1, _shares(num_layers + 1, len(several))),
-                several,
-            ),
-            (_placed(engine, num_behind, _shares(num_behind, len(behind))), behind),
-            (_placed(engine, num_behind, (num_behind,)), several[:1]),
+                _placed(engine, shares),
+                [{**plan, "name": f"device{i}"} for i in range(len(shares))],
+            )
+            for shares in _layouts(shape)
         ]
         rows = await self._size(shape.file, layouts)
-        alone_host, one, three, after, after_one = (
-            {row.device: row for row in found} for found in rows
-        )
-
-        def compute(name: str, *found: dict[str, DeviceMemory]) -> int:
-            return max((row[name].compute for row in found if name in row), default=0)
-
-        first, last = "device0", several[-1]["name"]
-        middle = several[1]["name"] if len(several) > 2 else first
+        alone: list[DeviceMemory] = []
+        several: list[DeviceMemory] = []
+        behind: list[DeviceMemory] = []
+        for (placed, _), found in zip(layouts[1:], rows[1:], strict=True):
+            if placed.gpu_layers <= shape.num_layers:
+                behind += found
+            else:
+                (alone if len(placed.tensor_split) == 1 else several).extend(found)
         whole_bytes = (
             sum(layer.weight_bytes for layer in shape.layers)
             + shape.input_bytes
             + shape.output_bytes
             + shape.shared_bytes
         )
-        is_twice = alone_host[_HOST].weights > whole_bytes - shape.tied_bytes
+        is_twice = rows[0][0].weights > whole_bytes - shape.tied_bytes
         return Sizing(
-            host=compute(_HOST, one, three),
-            host_layers=compute(_HOST, after, after_one, one, three),
-            host_alone=compute(_HOST, alone_host),
-            first=compute(first, three, after),
-            middle=max(compute(middle, three), compute(behind[len(behind) // 2]["name"], after)),
-            last=max(compute(last, three), compute(behind[-1]["name"], after)),
-            alone=compute(first, one, after_one),
+            host=_most(alone + several, is_host=True),
+            host_layers=_most(alone + several + behind, is_host=True),
+            host_alone=_most(rows[0], is_host=True),
+            alone=_most(alone, is_host=False),
+            several=_most(several, is_host=False),
+            behind=_most(behind, is_host=False),
             host_tied_bytes=shape.tied_bytes if is_twice else 0,
         )
 
@@ -194,19 +184,36 @@ def _most_wasteful(devices: Sequence[Device]) -> dict[str, Any]:
     }
 
 
-def _shares(count: int, num_devices: int) -> tuple[int, ...]:
-    """count layers over devices, the head behind more layers than itself."""
-    base, more = divmod(count, num_devices)
-    return tuple(base + (i >= num_devices - more) for i in range(num_devices))
+def _layouts(shape: ModelShape) -> list[tuple[int, ...]]:
+    """Layers on each device, the head counted and the rest on the host; none at all first. Buffers
+    differ with what kinds of layers a device and its neighbours have, and with how many."""
+    whole = shape.num_layers + 1
+    half = whole // 2
+    kinds = {
+        (bool(layer.k_width), bool(layer.state_bytes), bool(layer.window), bool(layer.expert_bytes))
+        for layer in shape.layers
+    }
+    layouts = [(), (whole,), (half, whole - half), (half,), (1, half)]
+    if whole > 2:
+        layouts += [(1, whole - 2, 1), (whole - 1,), (1, whole - 2)]
+    if len(kinds) > 1:
+        third, quarter = whole // 3, whole // 4
+        layouts += [(1, whole - 1), (whole - 1, 1), (third, third, whole - 2 * third)]
+        layouts += [(quarter, quarter, quarter, whole - 3 * quarter), (third, whole - third)]
+    return [shares for shares in layouts if all(shares) and sum(shares) <= whole]
 
 
-def _placed(engine: EngineSettings, gpu_layers: int, shares: Sequence[int]) -> EngineSettings:
+def _most(rows: Sequence[DeviceMemory], *, is_host: bool) -> int:
+    return max((row.compute for row in rows if (row.device == _HOST) == is_host), default=0)
+
+
+def _placed(engine: EngineSettings, shares: Sequence[int]) -> EngineSettings:
     """devices: () so that the settings name none that are not here."""
     return replace(
         engine,
         rpc=(),
         devices=(),
-        gpu_layers=gpu_layers,
+        gpu_layers=sum(shares),
         split_mode="layer",
         tensor_split=tuple(float(share) for share in shares),
         mlock=False,

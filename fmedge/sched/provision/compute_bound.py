@@ -21,7 +21,7 @@ def num_output_rows(engine: EngineSettings) -> int:
     return max(MIN_ROWS, cells)
 
 
-def bound_compute(shape: ModelShape, engine: EngineSettings, *, has_head: bool, copies: int) -> int:
+def bound_compute(shape: ModelShape, engine: EngineSettings, *, copies: int) -> int:
     """Bytes on a device that holds layers; copies: of its inputs, where steps overlap."""
     cells = cells_of(shape, engine)
     tokens = cells.ubatch_size
@@ -41,7 +41,7 @@ def bound_compute(shape: ModelShape, engine: EngineSettings, *, has_head: bool, 
     if engine.op_offload:
         # Products with weights on the host are computed here, for which those are copied.
         staged = max((layer.weight_bytes for layer in shape.layers), default=0)
-    head = 4 * num_output_rows(engine) * (shape.num_vocab + 2 * embd) if has_head else 0
+    head = 4 * num_output_rows(engine) * (shape.num_vocab + 2 * embd)
     return int(widest + copies * _inputs(shape, engine) + staged + head) + _SLACK_BYTES
 
 

@@ -27,20 +27,22 @@ _PIPELINE_COPIES = 4
 
 
 class Sizing(Struct, frozen=True, kw_only=True):
-    """Compute buffers in bytes that llama.cpp reserves for one model and engine, by what a device
-    has to do: `alone` all layers, or the `first`, a `middle` or the `last` of several ranges. The
-    host: `host` for the embedding alone, `host_layers` before devices that hold the rest,
-    `host_alone` for everything. host_tied_bytes: of a tied embedding, what a host that holds the
-    head has a second time. experts: the same where devices' experts lie on the host, None where
-    that was not asked or there are none."""
+    """Compute buffers in bytes that llama.cpp reserves for one model and engine, the most that was
+    found of several layouts: on a device that is `alone` with all layers, one of `several` that
+    have them, or one `behind` layers on the host; on the host, beside `alone` and `several`, with
+    the embedding only (`host`), with the first layers (`host_layers`) or with all (`host_alone`).
+
+    host_tied_bytes: of a tied embedding, what a host that holds the head has a second time.
+    experts: the same where devices' experts lie on the host, None where there are none or it was
+    not asked.
+    """
 
     host: int
     host_layers: int
     host_alone: int
-    first: int
-    middle: int
-    last: int
     alone: int
+    several: int
+    behind: int
     host_tied_bytes: int = 0
     experts: Sizing | None = None
 
@@ -53,15 +55,14 @@ class Sizing(Struct, frozen=True, kw_only=True):
             host=max(self.host, other.host),
             host_layers=max(self.host_layers, other.host_layers),
             host_alone=max(self.host_alone, other.host_alone),
-            first=max(self.first, other.first),
-            middle=max(self.middle, other.middle),
-            last=max(self.last, other.last),
             alone=max(self.alone, other.alone),
+            several=max(self.several, other.several),
+            behind=max(self.behind, other.behind),
             host_tied_bytes=max(self.host_tied_bytes, other.host_tied_bytes),
         )
 
 
-_NO_COMPUTE = Sizing(host=0, host_layers=0, host_alone=0, first=0, middle=0, last=0, alone=0)
+_NO_COMPUTE = Sizing(host=0, host_layers=0, host_alone=0, alone=0, several=0, behind=0)
 
 
 class RangeBytes(Struct, frozen=True, kw_only=True):
@@ -124,7 +125,8 @@ def range_bytes(
     always = np.zeros(len(devices), np.int64)
     fixed = np.zeros(len(devices), np.int64)
     last = np.zeros(len(devices), np.int64)
-    before_last = max(sizing.first, sizing.middle)
+    num_others = sum(not device.is_host for device in devices)
+    compute = max(sizing.alone, sizing.behind, sizing.several if num_others > 1 else 0)
     for d, device in enumerate(devices):
         if device.is_host:
             always[d] = shape.input_bytes + output_buffer_bytes(shape, engine)
@@ -133,8 +135,7 @@ def range_bytes(
             last[d] = max(0, sizing.host_alone - max(sizing.host, sizing.host_layers))
             last[d] -= shape.tied_bytes - sizing.host_tied_bytes
         else:
-            fixed[d] = before_last + shape.shared_bytes + device.backend_bytes
-            last[d] = max(0, max(sizing.last, sizing.alone) - before_last)
+            fixed[d] = compute + shape.shared_bytes + device.backend_bytes
     return RangeBytes(always=always, fixed=fixed, last=last)
 
 
@@ -177,14 +178,10 @@ def replica_memory(
                 compute=(sizing.host_layers if others else sizing.host_alone) - sizing.host,
             )
             continue
-        place = others.index(part)
-        compute = (
-            sizing.alone
-            if len(others) == 1
-            else (sizing.first, sizing.middle)[min(place, 1)]
-            if place < len(others) - 1
-            else sizing.last
-        )
+        if len(others) < len(ranges):
+            compute = sizing.behind
+        else:
+            compute = sizing.several if len(others) > 1 else sizing.alone
         uses.append(
             MemoryUse(
                 device=part.device,
@@ -234,18 +231,15 @@ def bound_sizing(shape: ModelShape, engine: EngineSettings, devices: Sequence[De
     """An upper bound of what llama.cpp's own sizing would say."""
     others = [device for device in devices if not device.is_host]
     copies = _PIPELINE_COPIES if len(others) > 1 else 1
-    part = bound_compute(shape, engine, has_head=False, copies=copies)
-    whole = bound_compute(shape, engine, has_head=True, copies=copies)
+    whole = bound_compute(shape, engine, copies=copies)
     host = bound_host_compute(shape, engine, copies=copies)
-    on_host = bound_compute(shape, engine, has_head=True, copies=copies)
     return Sizing(
         host=host,
-        host_layers=on_host + host,
-        host_alone=on_host + host,
-        first=part,
-        middle=part,
-        last=whole,
+        host_layers=whole + host,
+        host_alone=whole + host,
         alone=whole,
+        several=whole,
+        behind=whole,
         host_tied_bytes=shape.tied_bytes,
     )
 
