@@ -5,32 +5,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from time import perf_counter
+from typing import Literal
 
 from fmedge.sched.profile import Hardware
-from fmedge.sched.roofline import DeviceSpeed
-from fmedge.types import DeviceInfo, DeviceMemory
+from fmedge.sched.provision import catalogue
+from fmedge.sched.provision.device import HOST, Device
+from fmedge.types import DeviceInfo
 
-# Memory bandwidth in GB/s and dense FP16 tensor TFLOP/s, by the makers' data sheets. The first
-# match counts.
-_GPUS: tuple[tuple[str, float, float], ...] = (
-    (r"\bb200\b", 8000, 2250), (r"\bh200\b", 4800, 989), (r"\bh100.*pcie", 2000, 756),
-    (r"\bh100\b", 3350, 989), (r"\ba100.*80", 2039, 312), (r"\ba100\b", 1555, 312),
-    (r"\bl40s\b", 864, 362), (r"\bl40\b", 864, 181), (r"\bl4\b", 300, 121),
-    (r"\ba10g?\b", 600, 125), (r"\bt4\b", 320, 65), (r"\bv100\b", 900, 125),
-    (r"rtx 6000 ada", 960, 364), (r"rtx a6000", 768, 155), (r"rtx a4000", 448, 77),
-    (r"rtx 5090", 1792, 419), (r"rtx 5080", 960, 225), (r"rtx 4090", 1008, 330),
-    (r"rtx 4080", 717, 195), (r"rtx 4070 ti", 504, 160), (r"rtx 4070", 504, 117),
-    (r"rtx 4060", 272, 60), (r"rtx 3090", 936, 142), (r"rtx 3080 ti", 912, 136),
-    (r"rtx 3080", 760, 119), (r"rtx 3070", 448, 81), (r"rtx 3060", 360, 51),
-    (r"mi300x", 5300, 1307), (r"mi250", 3277, 362), (r"rx 7900 xtx", 960, 123),
-    (r"rx 7900 xt\b", 800, 103),
-)  # fmt: skip
-_UNKNOWN_GPU = (400.0, 60.0)
-_UNKNOWN_IGPU = (60.0, 4.0)
+# Of what is not in the catalogue: GB/s and TFLOP/s.
+_GUESSES = {"gpu": (400.0, 60.0), "igpu": (60.0, 4.0), "rpc": (20.0, 0.1)}
+
+_LINK_GB_S = 12.0
 
 _COPY_BYTES = 64 << 20  # more than caches hold
 _WINDOW = 1 << 16  # numbers copied in one try
@@ -78,32 +66,50 @@ def _cpu(root: Path) -> tuple[str, list[str]]:
     return name or "unknown", (fields.get("flags") or fields.get("Features") or "").split()
 
 
-def device_speeds(
-    memory: Sequence[DeviceMemory], devices: Sequence[DeviceInfo], threads: int
-) -> list[DeviceSpeed]:
-    """The speed of each device that holds weights, with its share of them. GPUs are looked up by
-    name; the CPU is probed, which takes some 50 ms."""
-    held = {row.device: row.weights for row in memory if row.weights > 0} or {"CPU": 1}
-    total = sum(held.values())
-    by_name = {device.name: device for device in devices}
-    speeds = []
-    for name, weights in held.items():
-        device = by_name.get(name)
-        if device is None or device.kind == "cpu":
-            bandwidth, tflops = _probe_cpu(threads)
-        else:
-            bandwidth, tflops = gpu_speed(device)
-        speeds.append(DeviceSpeed(bandwidth_gb_s=bandwidth, tflop_s=tflops, share=weights / total))
-    return speeds
+def prior_devices(
+    names: Iterable[str], devices: Sequence[DeviceInfo], threads: int
+) -> dict[str, Device]:
+    """What is known of the devices of these names without measuring them, by name: GPUs by the
+    catalogue, the CPU by a quick probe."""
+    infos = {info.name: info for info in devices}
+    found: dict[str, Device] = {}
+    for name in names:
+        if name not in found:
+            info = infos.get(name)
+            is_cpu = name == HOST or info is None or info.kind == "cpu"
+            found[name] = _host(name, threads) if is_cpu or info is None else _catalogued(info)
+    return found
 
 
-def gpu_speed(device: DeviceInfo) -> tuple[float, float]:
-    """GB/s and TFLOP/s by the device's name; a modest guess for one that is not known."""
-    text = device.description.lower()
-    for pattern, bandwidth, tflops in _GPUS:
-        if re.search(pattern, text):
-            return bandwidth, tflops
-    return _UNKNOWN_IGPU if device.kind == "igpu" else _UNKNOWN_GPU
+def _host(name: str, threads: int) -> Device:
+    bandwidth_gb_s, tflop_s = _probe_cpu(threads)
+    return Device(
+        name=name,
+        type="cpu",
+        memory_bytes=0,
+        bandwidth_gb_s=bandwidth_gb_s,
+        tflop_s=tflop_s,
+        source="measured",
+    )
+
+
+def _catalogued(info: DeviceInfo) -> Device:
+    """A GPU by its name; a modest guess for one that is not known."""
+    card = catalogue.find(info.description)
+    kind: Literal["rpc", "igpu", "gpu"] = "igpu" if info.kind == "igpu" else "gpu"
+    if info.backend == "RPC":
+        kind = "rpc"
+    bandwidth_gb_s, tflop_s = _GUESSES[kind]
+    return Device(
+        name=info.name,
+        type=kind,
+        kind=info.description if card else "",
+        memory_bytes=info.memory_total,
+        bandwidth_gb_s=card.bandwidth_gb_s if card else bandwidth_gb_s,
+        tflop_s=card.fp16_tflop_s if card else tflop_s,
+        link_gb_s=card.link_gb_s if card else _LINK_GB_S,
+        source="catalogue" if card else "guess",
+    )
 
 
 def _probe_cpu(threads: int) -> tuple[float, float]:

@@ -1,78 +1,85 @@
-"""A replica's step model from figures alone: the model file's tensors and the devices' speeds."""
+"""A replica's step model from figures alone: its file's header, where llama.cpp put the layers, and
+what is known of the devices there.
+
+The rule: the planner's cost model is the only one; here it is asked about what has been loaded.
+"""
 
 from __future__ import annotations
 
 import re
-from math import prod
+from collections.abc import Sequence
+from itertools import groupby
 
-from msgspec import Struct
-
-from fmedge.sched.roofline import roofline
+from fmedge.sched.provision import cost
+from fmedge.sched.provision.device import HOST
+from fmedge.sched.provision.plan import Range
+from fmedge.sched.provision.shape import ModelShape
 from fmedge.sched.steptime import StepModel
-from fmedge.types import EngineInfo, EngineSettings, GgufHeader
-
-CPU_COMPUTE_EFFICIENCY = 1.0
-"""A CPU's figure is no data sheet's but what numpy's float32 product reaches."""
-
-_EXPERT = re.compile(r"_exps(\.|$)")
-
-
-class PassCost(Struct, frozen=True, kw_only=True):
-    """What one pass over a model reads and multiplies; of experts, those that a token meets."""
-
-    weight_bytes: float
-    num_params: float
-    attention_width: int
-
-
-def pass_cost(header: GgufHeader, num_embd: int) -> PassCost:
-    """Of the model in one file (of a split model, of that part)."""
-    architecture = str(header.metadata.get("general.architecture", ""))
-
-    def number(key: str) -> int:
-        value = header.metadata.get(f"{architecture}.{key}", 0)
-        return value if isinstance(value, int) and value > 0 else 0
-
-    names = {tensor.name for tensor in header.tensors}
-    share = 1.0
-    if number("expert_count") and number("expert_used_count"):
-        share = min(1.0, number("expert_used_count") / number("expert_count"))
-    weight_bytes = num_params = 0.0
-    for tensor in header.tensors:
-        if tensor.name == "token_embd.weight" and "output.weight" in names:
-            continue  # only looked up
-        part = share if _EXPERT.search(tensor.name) else 1.0
-        weight_bytes += part * tensor.nbytes
-        num_params += part * prod(tensor.shape)
-    width = number("attention.head_count") * number("attention.key_length")
-    return PassCost(
-        weight_bytes=weight_bytes, num_params=num_params, attention_width=width or num_embd
-    )
+from fmedge.types import DeviceMemory, EngineInfo, EngineSettings
 
 
 def prior_model(engine: EngineSettings, info: EngineInfo) -> StepModel:
-    """The roofline of a loaded model on the devices that hold it. ModelFileError if its file is
-    gone. Probes the CPU where that holds weights, which takes some 50 ms."""
+    """Of a loaded model on the devices that hold it. ModelFileError if its file is gone. Probes
+    the CPU, which takes some 50 ms."""
     from fmedge._native.devices import list_devices
     from fmedge._native.gguf import read_header
-    from fmedge.server.hardware import device_speeds
+    from fmedge.models.names import with_splits
+    from fmedge.sched.provision.shapes import shape_of
+    from fmedge.server.hardware import prior_devices
 
-    header = read_header(engine.model_path)
-    cost = pass_cost(header, info.num_embd)
-    # A split model's first file may hold few tensors, or none.
-    whole = max(1.0, info.num_params / max(1, sum(prod(t.shape) for t in header.tensors)))
-    num_cells = info.kv_tokens if info.kv_unified else info.ctx_size * info.slots
-    kv_bytes = sum(row.context for row in info.memory) / max(1, num_cells)
-    devices = list_devices()
-    speeds = device_speeds(info.memory, devices, info.threads)
-    is_cpu = all(row.device == "CPU" for row in info.memory if row.weights)
-    efficiency = {"compute_efficiency": CPU_COMPUTE_EFFICIENCY} if is_cpu else {}
-    return roofline(
-        speeds,
-        weight_bytes=max(1.0, cost.weight_bytes * whole),
-        num_params=max(1.0, cost.num_params * whole),
-        num_layers=max(1, info.num_layers),
-        attention_width=max(1, cost.attention_width),
-        kv_bytes_per_token=max(1.0, kv_bytes),
-        **efficiency,
+    shape = shape_of([read_header(path) for path in with_splits(engine.model_path)])
+    held = info.layer_devices
+    if len(held) != shape.num_layers + 1:
+        held = by_weights(info.memory, shape.num_layers + 1)
+    ranges = ranges_of(held, shape, engine)
+    devices = prior_devices([HOST, *held], list_devices(), info.threads)
+    return cost.step_model(shape, _as_loaded(engine, info), ranges, devices)
+
+
+def by_weights(memory: Sequence[DeviceMemory], num_layers: int) -> tuple[str, ...]:
+    """Which device holds each layer where llama.cpp did not say: in proportion to the weights, the
+    host first."""
+    rows = sorted((row for row in memory if row.weights), key=lambda row: row.device != HOST)
+    total = sum(row.weights for row in rows)
+    held: list[str] = []
+    before = 0
+    for row in rows:
+        before += row.weights
+        held += [row.device] * (round(num_layers * before / total) - len(held))
+    return tuple(held) or (HOST,) * num_layers
+
+
+def ranges_of(held: Sequence[str], shape: ModelShape, engine: EngineSettings) -> tuple[Range, ...]:
+    """Layers in order, as ranges of equal devices. held: the device of each, the head's last."""
+    patterns = [re.compile(name) for name, kind in engine.tensor_overrides if kind == HOST]
+    ranges, first = [], 0
+    for device, run in groupby(held):
+        last = first + len(list(run)) - 1
+        moved = sum(
+            bool(layer.expert_bytes)
+            and any(pattern.search(f"blk.{i}.ffn_up_exps.weight") for pattern in patterns)
+            for i, layer in enumerate(shape.layers[first : last + 1], first)
+        )
+        ranges.append(
+            Range(
+                device=device,
+                first_layer=first,
+                last_layer=last,
+                num_host_experts=0 if device == HOST else moved,
+            )
+        )
+        first = last + 1
+    return tuple(ranges)
+
+
+def _as_loaded(engine: EngineSettings, info: EngineInfo) -> EngineSettings:
+    """The settings with the sizes that llama.cpp gave instead of its defaults."""
+    import msgspec
+
+    return msgspec.structs.replace(
+        engine,
+        ctx_size=info.ctx_size,
+        slots=info.slots,
+        batch_size=info.batch_size,
+        ubatch_size=info.ubatch_size,
     )

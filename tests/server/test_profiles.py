@@ -13,13 +13,11 @@ from fmedge.errors import ModelFileError, ReplicaLostError, UnavailableError
 from fmedge.replica.interface import ReplicaStatus
 from fmedge.replica.protocol import Measured, Step
 from fmedge.sched.profile import Hardware, ProfileKey, StepProfile
-from fmedge.sched.roofline import DeviceSpeed
 from fmedge.sched.steptime import StepModel
 from fmedge.server import profiles
-from fmedge.server.hardware import device_speeds, gpu_speed, hardware
-from fmedge.server.prior import prior_model
+from fmedge.server.hardware import hardware
 from fmedge.server.profiles import Profiler, ProfileStore, model_digest, profile_key
-from fmedge.types import DeviceInfo, DeviceMemory, EngineInfo, EngineSettings
+from fmedge.types import DeviceInfo, EngineInfo, EngineSettings
 from tests import synthetic
 from tests.fakes import FakeEngine
 
@@ -282,54 +280,6 @@ def test_the_fingerprint_names_cpu_flags_and_devices(tmp_path: Path) -> None:
     assert second.cpu_flags != first.cpu_flags
     assert hardware([], tmp_path / "none").cpu == "unknown"
     assert isinstance(first, Hardware)
-
-
-def device(description: str, kind: str = "gpu") -> DeviceInfo:
-    return DeviceInfo(
-        name="X0", description=description, kind=kind, backend="", memory_total=1, memory_free=1,  # type: ignore[arg-type]
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("description", "bandwidth"),
-    [
-        ("NVIDIA H100 80GB HBM3", 3350),
-        ("NVIDIA H100 PCIe", 2000),
-        ("NVIDIA A100-SXM4-80GB", 2039),
-        ("NVIDIA A100-PCIE-40GB", 1555),
-        ("NVIDIA GeForce RTX 4070 Ti", 504),
-        ("NVIDIA GeForce RTX 3080", 760),
-        ("NVIDIA L4", 300),
-        ("NVIDIA L40S", 864),
-        ("AMD Instinct MI300X", 5300),
-    ],
-)
-def test_gpus_are_known_by_name(description: str, bandwidth: float) -> None:
-    assert gpu_speed(device(description))[0] == bandwidth
-
-
-def test_an_unknown_gpu_is_taken_for_a_modest_one() -> None:
-    assert gpu_speed(device("Graphics", "igpu"))[0] < gpu_speed(device("Something new"))[0] < 1000
-
-
-def test_shares_are_those_of_the_weights() -> None:
-    memory = [
-        DeviceMemory("X0", weights=750, context=1, compute=1),
-        DeviceMemory("CPU", weights=250, context=0, compute=9),
-        DeviceMemory("X1", weights=0, context=0, compute=9),
-    ]
-    speeds = device_speeds(memory, [device("NVIDIA L4")], threads=1)
-    assert [speed.share for speed in speeds] == [0.75, 0.25]
-    assert speeds[0].bandwidth_gb_s == 300
-    assert 0.5 < speeds[1].bandwidth_gb_s < 2000
-    assert isinstance(speeds[0], DeviceSpeed)
-
-
-def test_a_prior_needs_nothing_but_a_loaded_model(engine: EngineSettings) -> None:
-    info = FakeEngine(slots=4, ctx_size=1024).info
-    model = prior_model(engine, msgspec.structs.replace(info, memory=()))
-    assert 0 < model.step_s(0, 1, 0) < model.step_s(0, 1, 1000)
-    assert model.step_s(512, 0) > model.step_s(256, 0)
 
 
 def test_the_log_says_in_numbers_what_was_found(engine: EngineSettings) -> None:
