@@ -1,6 +1,7 @@
 """The provisioner's compiled functions, with explicit signatures.
 
-The rule: nothing here computes. What the kernels do is in walk.py, which also runs uncompiled;
+The rule: nothing here computes. What the kernels do is in walk.py and master.py, which also run
+uncompiled;
 import this module only where something is planned, since it compiles (or loads) them.
 """
 
@@ -14,11 +15,11 @@ from numba import boolean, f8, i8, types
 from numba.extending import register_jitable
 
 from fmedge.sched import compiling
-from fmedge.sched.provision import walk
+from fmedge.sched.provision import master, walk
 
 _started_s = perf_counter()
 
-_SOURCES = tuple(Path(str(file)) for file in (walk.__file__, __file__))
+_SOURCES = tuple(Path(str(file)) for file in (walk.__file__, master.__file__, __file__))
 
 _FOLDER = compiling.cache_folder(Path(__file__).parent, f"kernels-{compiling.digest(_SOURCES)}")
 """Of this process."""
@@ -51,6 +52,10 @@ cheapest_walk = compiling.compiled(
     ),
     walk.cheapest_walk,
     _FOLDER,
+)
+
+solve = compiling.compiled(
+    i8(f8[::1], f8[:, ::1], f8[::1], i8[::1], f8[:, ::1], f8[::1], f8[::1], i8), master.solve, _FOLDER
 )
 
 _took_s = perf_counter() - _started_s
