@@ -145,7 +145,8 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     tensor_overrides: (regex on tensor name, buffer type name).
     type_k, type_v: KV types by ggml name, such as "f16", "q8_0".
     pooling: "" as the model says, or "none", "mean", "cls", "last", "rank".
-    rpc: HOST:PORT of device servers, whose devices are RPC0, RPC1, ... in this order.
+    rpc: HOST:PORT of device servers, whose devices are RPC0, RPC1, ... in this order; or by
+    address, HOST:PORT the first of a server, HOST:PORT/1 its second.
     """
 
     model_path: str

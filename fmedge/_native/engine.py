@@ -9,13 +9,13 @@ from __future__ import annotations
 import mmap
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from fmedge._native.binding import check, error_text, ffi, lib
 from fmedge._native.logs import LogCursor
 from fmedge._native.params import make_params
-from fmedge._native.rpc import add_servers
+from fmedge._native.rpc import device_names
 from fmedge._native.vocab import Vocab
 from fmedge.errors import ModelLoadError, NativeError, OutOfMemoryError
 from fmedge.types import DeviceMemory, EngineInfo, EngineSettings
@@ -79,10 +79,12 @@ class Engine:
     vocab: Vocab
     batch: StepBatch
 
-    def __init__(self, handle: Any, load_s: float, rpc_devices: Sequence[str] = ()) -> None:
-        """handle: an fm_engine that this object now owns. rpc_devices: what ggml calls RPC0, RPC1,
-        ... of the settings in this process."""
-        self._device_names = {name: f"RPC{i}" for i, name in enumerate(rpc_devices)}
+    def __init__(
+        self, handle: Any, load_s: float, device_names: Mapping[str, str] | None = None
+    ) -> None:
+        """handle: an fm_engine that this object now owns. device_names: the settings' names of
+        devices that ggml calls otherwise, by ggml's."""
+        self._device_names = device_names or {}
         self._handle = ffi.gc(handle, lib.fm_engine_free)
         self.vocab = Vocab.of_engine(self._handle, self._handle)
         self.batch = StepBatch(self._handle)
@@ -108,7 +110,7 @@ class Engine:
         started = time.perf_counter()
         if not os.path.isfile(settings.model_path):
             raise ModelLoadError(f"{settings.model_path}: there is no such model file")
-        rpc_devices = add_servers(settings.rpc) if settings.rpc else ()
+        rpc_devices = device_names(settings.rpc)
         cursor = LogCursor()
         with make_params(settings, on_progress, rpc_devices) as params:
             handle_out = ffi.new("fm_engine **")
@@ -116,7 +118,10 @@ class Engine:
             params.raise_callback_error()
         if code < 0:
             raise _load_error(settings, code, error_text(), cursor.problems())
-        return cls(handle_out[0], time.perf_counter() - started, rpc_devices)
+        # As the settings name a device, so it is reported; one that they do not name, by number.
+        reported = {name: alias for alias, name in rpc_devices.items() if alias[:3] == "RPC"}
+        reported |= {rpc_devices[n]: n for n in settings.devices or () if n in rpc_devices}
+        return cls(handle_out[0], time.perf_counter() - started, reported)
 
     @property
     def num_seqs(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -27,14 +27,14 @@ class EngineParams:
         self,
         settings: EngineSettings,
         on_progress: Callable[[float], bool] | None,
-        rpc_devices: Sequence[str] = (),
+        rpc_devices: Mapping[str, str] | None = None,
     ) -> None:
         self._kept: list[Any] = []
         self._on_progress = on_progress
         self._callback_error: BaseException | None = None
         self._self_handle: Any = ffi.new_handle(self)
         self.struct: Any = ffi.new("fm_engine_params *")
-        self._fill(settings, {f"RPC{i}": name for i, name in enumerate(rpc_devices)})
+        self._fill(settings, rpc_devices or {})
 
     def _fill(self, settings: EngineSettings, rpc_names: Mapping[str, str]) -> None:
         raw = self.struct
@@ -110,9 +110,9 @@ class EngineParams:
 def make_params(
     settings: EngineSettings,
     on_progress: Callable[[float], bool] | None,
-    rpc_devices: Sequence[str] = (),
+    rpc_devices: Mapping[str, str] | None = None,
 ) -> EngineParams:
-    """rpc_devices: what ggml calls the devices RPC0, RPC1, ... of the settings in this process."""
+    """rpc_devices: what ggml calls the settings' RPC devices in this process."""
     return EngineParams(settings, on_progress, rpc_devices)
 
 

@@ -20,14 +20,27 @@ _MAX_DEVICES = 64
 def add_servers(endpoints: Sequence[str]) -> tuple[str, ...]:
     """ggml's names of the servers' devices, in order. The first servers that a process adds have
     the devices RPC0, RPC1, ...; adding one again gives the same names."""
-    if len(set(endpoints)) != len(endpoints):
-        raise NativeError("a device server is named twice: " + ", ".join(endpoints))
     found: list[str] = []
     names = ffi.new("fm_rpc_name[]", _MAX_DEVICES)
     for endpoint in endpoints:
         num_devices = check(lib.fm_rpc_add_server(endpoint.encode(), names, _MAX_DEVICES))
         found += [ffi.string(names[i].name).decode() for i in range(min(num_devices, _MAX_DEVICES))]
     return tuple(found)
+
+
+def device_names(endpoints: Sequence[str]) -> dict[str, str]:
+    """ggml's name by each name that a server's device has in EngineSettings: RPC0, RPC1, ... over
+    all servers, and its address: HOST:PORT, HOST:PORT/1, ..."""
+    if len(set(endpoints)) != len(endpoints):
+        raise NativeError("a device server is named twice: " + ", ".join(endpoints))
+    names: dict[str, str] = {}
+    num_devices = 0
+    for endpoint in endpoints:
+        for index, name in enumerate(add_servers((endpoint,))):
+            names[f"RPC{num_devices}"] = name
+            names[f"{endpoint}/{index}" if index else endpoint] = name
+            num_devices += 1
+    return names
 
 
 def serve(threads: int, devices: Sequence[str]) -> None:

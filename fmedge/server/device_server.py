@@ -30,6 +30,7 @@ FIRST_WORDS_TIMEOUT_S = 10.0
 IDLE_TIMEOUT_S = 20.0
 START_TIMEOUT_S = 60.0
 MAX_PENDING = 64
+NUM_SPARE = 2
 MAX_LINE_BYTES = 1024
 STOP_TIMEOUT_S = 5.0
 BACKLOG = 64
@@ -135,7 +136,7 @@ class DeviceServer:
                 "choose another --listen"
             ) from None
         self._listener = listener
-        self._spawn()
+        self._keep_spare()
         try:
             await self._wait_idle(START_TIMEOUT_S)
         except TimeoutError:
@@ -227,9 +228,10 @@ class DeviceServer:
     # --- children ---
 
     def _keep_spare(self) -> None:
-        """One more than is busy, so that the next client finds a process that is ready."""
-        is_full = len(self._children) >= self._settings.max_clients
-        if not is_full and all(child.is_busy for child in self._children):
+        """Some more than are busy, so that the next clients find a process that is ready: llama.cpp
+        comes and goes several times in a load."""
+        num_wanted = min(self._settings.max_clients, self.num_clients + NUM_SPARE)
+        while len(self._children) < num_wanted:
             self._spawn()
 
     def _spawn(self) -> None:

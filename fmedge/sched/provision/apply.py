@@ -30,17 +30,16 @@ def engine_of(
 ) -> EngineSettings:
     """`base` with the devices, split, offload and tensor overrides that make llama.cpp put layers
     0..num_layers (the head last) where `ranges` say. Only the device servers that it needs are in
-    `rpc`, and its RPC devices are named by them. ValueError for ranges that cannot be had: gaps,
-    the host behind a device, a device twice, more than MAX_DEVICES."""
+    `rpc`, so that no other can keep it from loading. ValueError for ranges that cannot be had:
+    gaps, the host behind a device, a device twice, more than MAX_DEVICES."""
     _check(ranges, shape, devices)
     others = [part for part in ranges if not devices[part.device].is_host]
     endpoints = tuple(dict.fromkeys(e for part in others if (e := devices[part.device].endpoint)))
-    names = _names_in_worker(endpoints, devices)
     patterns = _expert_overrides(others, shape)
     return structs.replace(
         base,
         rpc=endpoints,
-        devices=tuple(names.get(part.device, part.device) for part in others),
+        devices=tuple(name_in_worker(devices[part.device]) for part in others),
         split_mode="layer",
         tensor_split=tuple(float(part.num_layers) for part in others),
         gpu_layers=sum(part.num_layers for part in others),
@@ -64,11 +63,20 @@ def _check(ranges: Sequence[Range], shape: ModelShape, devices: Mapping[str, Dev
         raise ValueError(f"llama.cpp splits a model over at most {MAX_DEVICES} devices")
 
 
-def _names_in_worker(endpoints: Sequence[str], devices: Mapping[str, Device]) -> dict[str, str]:
-    """RPC devices are numbered by the servers that a worker adds, not by those that there are. A
-    server's devices keep their order, those without layers included."""
-    in_order = [d.name for e in endpoints for d in devices.values() if d.endpoint == e]
-    return {name: f"RPC{i}" for i, name in enumerate(in_order)}
+def name_in_worker(device: Device) -> str:
+    """What EngineSettings and EngineInfo call it: ggml's name, of a server's device its address."""
+    index = index_at_server(device)
+    return (
+        f"{device.endpoint}/{index}"
+        if device.endpoint and index
+        else device.endpoint or device.name
+    )
+
+
+def index_at_server(device: Device) -> int:
+    """Its number among its server's devices, which its name ends with: NAME, NAME/1, NAME/2."""
+    number = device.name.rpartition("/")[2] if "/" in device.name else ""
+    return int(number) if number.isdecimal() else 0
 
 
 def _expert_overrides(ranges: Sequence[Range], shape: ModelShape) -> tuple[tuple[str, str], ...]:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import Struct, structs
 
+from fmedge.sched.provision.apply import index_at_server, name_in_worker
 from fmedge.sched.provision.device import HOST, Device
 
 FIRST_BYTES = 128 << 20
@@ -126,10 +127,8 @@ class Margins:
 
 
 def key_of(device: Device) -> str:
-    """What stays when devices are numbered anew: a server's address, and the kind and size."""
-    number = device.name.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
-    place = device.endpoint or number
-    return f"{device.type} {device.kind} {place} {device.memory_bytes >> 28}"
+    """What stays of it when a [[rpc]] gets another name: a server's address."""
+    return f"{device.type} {name_in_worker(device)}"
 
 
 def failed_device(message: str, devices: Mapping[str, Device]) -> str | None:
@@ -137,9 +136,9 @@ def failed_device(message: str, devices: Mapping[str, Device]) -> str | None:
     none. llama.cpp names a buffer of a server by the device's number there and its endpoint."""
     match = _RPC_BUFFER.search(message)
     if match is not None:
-        of_server = [d.name for d in devices.values() if d.endpoint == match[2]]
-        number = int(match[1])
-        return of_server[number] if number < len(of_server) else None
+        number, endpoint = int(match[1]), match[2]
+        named = (d.name for d in devices.values() if d.endpoint == endpoint)
+        return next((n for n in named if index_at_server(devices[n]) == number), None)
     for match in _BUFFER.finditer(message):
         name = match["before"] or match["after"]
         if name in devices:

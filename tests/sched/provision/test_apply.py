@@ -32,10 +32,10 @@ DEVICES = {
     for d in (
         _device("CPU"),
         _device("CUDA0"),
-        _device("RPC0", "a:1"),
-        _device("RPC1", "b:1"),
-        _device("RPC2", "b:1"),
-        _device("RPC3", "c:1"),
+        _device("a:1", "a:1"),
+        _device("box", "b:1"),
+        _device("box/1", "b:1"),
+        _device("c:1", "c:1"),
     )
 }
 
@@ -105,10 +105,10 @@ def test_llama_cpps_rule_gives_the_ranges(parts: tuple[tuple[str, int], ...]) ->
 
 
 def test_only_the_servers_that_are_needed() -> None:
-    ranges = _ranges(("RPC3", 2), ("RPC2", 3))
+    ranges = _ranges(("c:1", 2), ("box/1", 3))
     engine = engine_of(ranges, _shape(4), DEVICES, BASE)
     assert engine.rpc == ("c:1", "b:1")
-    assert engine.devices == ("RPC0", "RPC2")  # b:1 has two devices, of which this is the second
+    assert engine.devices == ("c:1", "b:1/1")
     assert engine.tensor_split == (2.0, 3.0)
     assert engine.gpu_layers == 5
     assert engine.ctx_size == 512
@@ -120,7 +120,7 @@ def test_the_host_alone() -> None:
 
 
 def test_experts_on_the_host() -> None:
-    ranges = _ranges(("CPU", 2), ("CUDA0", 4, 2), ("RPC0", 3, 1))
+    ranges = _ranges(("CPU", 2), ("CUDA0", 4, 2), ("a:1", 3, 1))
     engine = engine_of(ranges, _shape(8, experts_from=1), DEVICES, BASE)
     ((pattern, buffer),) = engine.tensor_overrides
     assert buffer == "CPU"
@@ -143,8 +143,8 @@ def test_the_users_overrides_come_first() -> None:
     [
         (_ranges(("CUDA0", 4)), "4 of 5 layers"),
         (_ranges(("CUDA0", 2), ("CPU", 3)), "the host can only hold the first"),
-        (_ranges(("CUDA0", 2), ("RPC0", 1), ("CUDA0", 2)), "one range of layers"),
-        (_ranges(("CUDA0", 2))[:1] + _ranges(("RPC0", 5)), "layer 2 is not where"),
+        (_ranges(("CUDA0", 2), ("a:1", 1), ("CUDA0", 2)), "one range of layers"),
+        (_ranges(("CUDA0", 2))[:1] + _ranges(("a:1", 5)), "layer 2 is not where"),
     ],
 )
 def test_ranges_that_cannot_be_had(ranges: tuple[Range, ...], said: str) -> None:
@@ -179,14 +179,14 @@ def _info(
 
 
 def test_layers_that_went_elsewhere() -> None:
-    ranges = _ranges(("RPC3", 3), ("RPC0", 3))
+    ranges = _ranges(("box/1", 3), ("a:1", 3))
     planned = _planned(ranges, engine_of(ranges, _shape(5), DEVICES, BASE))
-    info = _info(["RPC0", "CPU", "CPU", "RPC1", "RPC0", "RPC0"])
+    info = _info(["b:1/1", "CPU", "CPU", "a:1", "b:1/1", "b:1/1"])
     assert differences(planned, info) == (
-        "layers 1-2 are on CPU, planned on RPC3",
-        "layer 4 and the output head are on RPC3, planned on RPC0",
+        "layers 1-2 are on CPU, planned on box/1",
+        "layer 4 and the output head are on box/1, planned on a:1",
     )
-    assert differences(planned, _info(["RPC0"] * 3)) == ("llama.cpp has 2 layers, 5 were planned",)
+    assert differences(planned, _info(["b:1/1"] * 3)) == ("llama.cpp has 2 layers, 5 were planned",)
 
 
 def test_experts_that_went_elsewhere() -> None:
@@ -200,15 +200,15 @@ def test_experts_that_went_elsewhere() -> None:
 
 
 def test_more_bytes_than_planned() -> None:
-    ranges = _ranges(("RPC3", 3))
+    ranges = _ranges(("box/1", 3))
     planned = _planned(ranges, engine_of(ranges, _shape(2), DEVICES, BASE))
     uses = (
-        MemoryUse(device="RPC3", weights=10 * MIB, context=2 * MIB, compute=MIB, backend=MIB),
+        MemoryUse(device="box/1", weights=10 * MIB, context=2 * MIB, compute=MIB, backend=MIB),
         MemoryUse(device="CPU", weights=MIB),
     )
-    memory = (DeviceMemory("RPC0", 10 * MIB, 2 * MIB, 3 * MIB), DeviceMemory("CPU", MIB, 0, 0))
-    info = _info(["RPC0"] * 3, memory=memory)
+    memory = (DeviceMemory("b:1/1", 10 * MIB, 2 * MIB, 3 * MIB), DeviceMemory("CPU", MIB, 0, 0))
+    info = _info(["b:1/1"] * 3, memory=memory)
     assert differences(planned, info, uses) == (
-        "RPC3 holds 15.0 MiB of it, 2.0 MiB more than planned",
+        "box/1 holds 15.0 MiB of it, 2.0 MiB more than planned",
     )
-    assert excess_bytes(planned, info, uses) == {"RPC3": 2 * MIB, "CPU": 0}
+    assert excess_bytes(planned, info, uses) == {"box/1": 2 * MIB, "CPU": 0}

@@ -67,9 +67,9 @@ def test_loads_that_keep_within_give_a_failures_margin_back() -> None:
 
 def test_devices_are_told_apart_by_what_stays() -> None:
     margins = Margins()
-    margins.on_failure(_device("RPC0", endpoint="a:1"))
-    assert margins.of(_device("RPC3", endpoint="a:1")).total
-    assert not margins.of(_device("RPC0", endpoint="b:1")).total
+    margins.on_failure(_device("box", endpoint="a:1"))
+    assert margins.of(_device("renamed", endpoint="a:1")).total
+    assert not margins.of(_device("box", endpoint="b:1")).total
     assert not margins.of(_device("CUDA0")).total
 
 
@@ -100,8 +100,8 @@ def test_what_is_not_ours_is_nothing_learned(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("message", "name"),
     [
-        ("alloc_tensor_range: failed to allocate RPC0[b:1] buffer of size 21597184", "RPC1"),
-        ("unable to allocate RPC1[b:1] buffer", "RPC2"),
+        ("alloc_tensor_range: failed to allocate RPC0[b:1] buffer of size 21597184", "box"),
+        ("unable to allocate RPC1[b:1] buffer", "box/1"),
         ("unable to allocate RPC7[b:1] buffer", None),
         ("unable to allocate RPC0[z:1] buffer", None),
         ("ggml_gallocr_reserve_n_impl: failed to allocate CUDA0 buffer of size 1", "CUDA0"),
@@ -115,8 +115,8 @@ def test_whose_allocation_failed(message: str, name: str | None) -> None:
     devices = {
         d.name: d
         for d in (
-            _device("CPU"), _device("CUDA0"), _device("RPC0", endpoint="a:1"),
-            _device("RPC1", endpoint="b:1"), _device("RPC2", endpoint="b:1"),
+            _device("CPU"), _device("CUDA0"), _device("a:1", endpoint="a:1"),
+            _device("box", endpoint="b:1"), _device("box/1", endpoint="b:1"),
         )
     }  # fmt: skip
     assert failed_device(f"m.gguf: cannot load\n{message}", devices) == name
