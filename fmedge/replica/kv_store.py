@@ -42,6 +42,9 @@ MAX_STALL_SHARE = 0.05
 WRITE_BEHIND_SHARE = 0.5
 """Of its memory; what is held beyond it is written to disk, so that room can be made at once."""
 
+OPEN_TIMEOUT_S = 0.5
+"""The first requests of a new process wait so long at most to hear what is on disk."""
+
 MAX_WRITES = 2
 MAX_ENTRIES = 4096
 FETCH_POLL_S = 0.005
@@ -121,13 +124,13 @@ class KvStore:
         self._num_bytes = 0  # of states in memory, and of those that are being fetched
         self._next_handle = 0
         self._num_writes = 0
-        self._num_fetches = 0
         self._save_s_per_byte = self._restore_s_per_byte = 1 / COPY_BYTES_PER_S
         self._read_s_per_byte = 1 / DISK_BYTES_PER_S
         self._next_stall_s = 0.0
         self._spent_s = 0.0
         self._has_warned = False
         self.num_saved = self.num_restored = 0
+        self._open_until_s = 0.0
         self._cleared: set[str | None] | None = None  # while the disk's files are being listed
         self._disk: KvDisk | None = None
         if settings.folder and settings.disk_bytes > 0:
@@ -139,6 +142,7 @@ class KvStore:
                 max_tokens=info.ctx_size,
             )
             self._disk = KvDisk(files)
+            self._open_until_s = clock() + OPEN_TIMEOUT_S
             self._cleared = set()
             self._disk.open(self._on_opened)
 
@@ -150,6 +154,8 @@ class KvStore:
         """The stored sequence that saves most of these tokens' prefill, where the engine holds
         num_resident of them already; None where none pays."""
         self.poll()
+        if self._cleared is not None and self._clock() < self._open_until_s:
+            return Found(-1, 0, 0, None)
         match = self._index.match(
             _owner(cache_key), tokens, limit=len(tokens) // 4 - 1, is_exact=self.is_exact
         )
@@ -190,13 +196,9 @@ class KvStore:
         self.num_restored += 1
         return True
 
-    @property
-    def is_fetching(self) -> bool:
-        return self._num_fetches > 0
-
     def wait(self) -> None:
-        """Give what is being fetched a moment, where nothing else is to be done."""
-        if self._disk is not None and self._num_fetches:
+        """Give what is being read a moment, where nothing else is to be done."""
+        if self._disk is not None:
             self._disk.wait(FETCH_POLL_S)
 
     # putting away
@@ -415,7 +417,6 @@ class KvStore:
             return False
         entry.is_fetching = True
         entry.fetch_until_s = now_s + gain_s
-        self._num_fetches += 1
         self._num_bytes += entry.nbytes
         self._disk.read(entry.file, lambda r: self._on_read(handle, entry, now_s, r))
         return True
@@ -423,7 +424,6 @@ class KvStore:
     def _on_read(
         self, handle: int, entry: _Entry, start_s: float, result: memoryview | BaseException
     ) -> None:
-        self._num_fetches -= 1
         self._num_bytes -= entry.nbytes
         entry.is_fetching = False
         is_known = self._entries.get(handle) is entry
