@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
         print(msgspec.json.encode(as_json(found)).decode())
     else:
-        _show(found)
+        show(found, time.time())
     for problem in found.problems:
         sys.stderr.write(f"fmedge: warning: {problem}\n")
     return 0
@@ -95,13 +95,14 @@ def _round(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def _show(found: Survey) -> None:
+def show(found: Survey, now_s: float) -> None:
+    """A table, and the host in words. now_s: by the wall clock."""
     rows = []
     for report in found.devices:
         device = report.device
         source = _SOURCES[device.source]
         if device.source == "measured" and report.measured_s:
-            source += f" {_ago(time.time() - report.measured_s)}"
+            source += f" {_ago(now_s - report.measured_s)}"
         rows.append(
             [
                 device.name,

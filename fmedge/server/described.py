@@ -38,7 +38,7 @@ def _described(device: DeviceConfig) -> Device:
     if device.reserve_gib >= memory_gib:
         raise ConfigError(
             f"{device.where}: reserve_gib ({device.reserve_gib:g}) leaves nothing of the "
-            f"{memory_gib:g} GiB that a {device.kind} has"
+            f"{memory_gib:g} GiB of the {device.kind}"
         )
     link = device.link_gb_s or (card.link_gb_s if card is not None else 0.0) or LINK_GB_S
     backend = device.backend or backend_of(card, is_cpu=device.is_cpu)
@@ -74,7 +74,7 @@ def _figure(device: DeviceConfig, card: Card | None, key: str) -> float:
         )
     value = float(getattr(card, key))
     if value <= 0:
-        raise ConfigError(f"{device.where}: needs {key}: a {card.name} shares the host's memory")
+        raise ConfigError(f"{device.where}: needs {key}: the {card.name} shares the host's memory")
     return value
 
 
