@@ -11,7 +11,7 @@ from fmedge.replica.protocol import SequenceTokens, Step, Submit
 from fmedge.types import EngineSettings
 from tests.replica.worker_engine import WorkerEngine, next_token
 
-DEADLINE_S = 20.0
+DEADLINE_S = 5.0
 
 
 class ResidentReplica:

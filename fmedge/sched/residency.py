@@ -88,8 +88,9 @@ class Residency:
         rules: Mapping[str, ModelRule],
         capacity: Mapping[str, int] | None = None,
     ) -> None:
-        """What may be loaded from now on; what is loaded and not among it will be unloaded. A
-        replica of the same name is the same."""
+        """What may be loaded from now on; what is loaded and not among it will be unloaded when
+        what takes over from it serves, or before if memory has not room for both. A replica of the
+        same name is the same."""
         if capacity is not None:
             self._capacity = dict(capacity)
         for name in dict.fromkeys((*(resident.model for resident in residents), *rules)):
@@ -153,6 +154,13 @@ class Residency:
             entry.enter(now_s, "unloaded")
             self._forget_unplanned()
 
+    def on_replanned(self, now_s: float, replica: str, resident: Resident) -> None:
+        """It could not be loaded as it was planned, and is to be loaded otherwise."""
+        entry = self._entries[replica]
+        entry.enter(now_s, "unloaded", "it is planned anew, as it failed to load")
+        entry.resident = resident
+        entry.was_tried = False
+
     def on_failed(self, now_s: float, replica: str, reason: str) -> float:
         """It could not be loaded, or its process ended and will not come back. How many seconds
         no other attempt is made."""
@@ -177,11 +185,7 @@ class Residency:
 
     def decide(self, now_s: float) -> list[Effect]:
         """What to do now. Ask again whenever demand or a state changed, and as time passes."""
-        effects: list[Effect] = [
-            self._unload(now_s, entry, "it is no longer planned")
-            for entry in self._entries.values()
-            if not entry.is_planned and entry.state in ("loaded", "loading")
-        ]
+        effects: list[Effect] = list(self._replace(now_s))
         for model in self._models.values():
             effects.extend(self._expire(now_s, model))
         wanting = self._wanting(now_s)
@@ -217,9 +221,10 @@ class Residency:
         """What loading it is expected to take. KeyError."""
         return self._entries[replica].load_s
 
-    def state(self, replica: str) -> State:
-        """KeyError for an unknown one."""
-        return self._entries[replica].state
+    def state(self, replica: str) -> State | None:
+        """None for one that is neither planned nor in memory."""
+        entry = self._entries.get(replica)
+        return None if entry is None else entry.state
 
     @property
     def is_settled(self) -> bool:
@@ -231,6 +236,26 @@ class Residency:
         return [self._status(now_s, model) for model in self._models.values()]
 
     # --- rules ---
+
+    def _replace(self, now_s: float) -> Iterable[Effect]:
+        """What is no longer planned goes: after what is planned instead serves, where memory
+        allows both."""
+        for entry in [e for e in self._entries.values() if not e.is_planned]:
+            if entry.state not in ("loaded", "loading"):
+                continue
+            heirs = [heir for heir in self._of(entry.model) if heir.is_planned]
+            if entry.state == "loaded" and not any(heir.state == "loaded" for heir in heirs):
+                if any(heir.state == "loading" for heir in heirs):
+                    continue
+                heirs = [heir for heir in heirs if heir.state == "unloaded"]
+                if heirs and all(heir.retry_s > now_s for heir in heirs):
+                    continue  # it failed to load: what there is goes on
+                free = self._free()
+                fitting = [heir for heir in heirs if not lacking(heir.resident.bytes, free)]
+                if fitting:
+                    yield self._load(now_s, fitting[0], f"it takes over from {entry.name}")
+                    continue
+            yield self._unload(now_s, entry, "it is no longer planned")
 
     def _expire(self, now_s: float, model: ModelEntry) -> Iterable[Effect]:
         entries = self._of(model.name)

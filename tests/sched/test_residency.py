@@ -331,8 +331,33 @@ def test_what_is_no_longer_planned_goes():
     machine.residency.set_residents(machine.now_s, [resident("b")], {})
     machine.run(3.0)
     assert machine.loaded() == {"b"}
-    with pytest.raises(KeyError):
-        machine.residency.state("a/0")
+    assert machine.residency.state("a/0") is None
+
+
+@pytest.mark.parametrize(("gib", "is_first"), [(2.0, True), (1.0, False)])
+def test_what_is_new_starts_before_what_is_old_stops_where_memory_allows(gib, is_first):
+    machine = Machine([resident("a"), resident("a", number=1)], gib)
+    machine.residency.set_residents(0.0, [resident("a")], {})
+    machine.run(3.0)
+    machine.residency.set_residents(machine.now_s, [resident("a", number=1)], {})
+    machine.run(6.0)
+    assert machine.state == {"a/1": "loaded"}
+    kinds = [type(effect) for _, effect in machine.log]
+    assert kinds == ([Load, Load, Unload] if is_first else [Load, Unload, Load])
+
+
+def test_the_old_goes_on_while_the_new_cannot_be_loaded():
+    machine = Machine([resident("a"), resident("a", number=1)], 2.0)
+    machine.residency.set_residents(0.0, [resident("a")], {})
+    machine.run(3.0)
+    machine.residency.set_residents(machine.now_s, [resident("a", number=1)], {})
+    machine.step()
+    del machine.state["a/1"]
+    machine.residency.on_failed(machine.now_s, "a/1", "no memory")
+    machine.run(4.0)
+    assert machine.state == {"a/0": "loaded"}
+    machine.run(4.0)
+    assert machine.state == {"a/1": "loaded"}
 
 
 def test_what_to_expect():
