@@ -209,6 +209,10 @@ class Dispatcher:
         """The latest decisions, newest first."""
         return self._core.decisions(limit)
 
+    def recent(self) -> list[Decision]:
+        """All decisions that are kept, newest first; cheap, as their estimates may be missing."""
+        return self._core.recent()
+
     def workflow_report(self, name: str | None = None) -> list[WorkflowReport]:
         """Of one workflow or all. RequestError for an unknown one."""
         return self.forecast.report(time.monotonic(), name)

@@ -388,6 +388,10 @@ class SchedulerCore:
         """The latest decisions, newest first."""
         return self._records.latest(limit)
 
+    def recent(self) -> list[Decision]:
+        """All decisions that are kept, newest first; their estimates may be missing."""
+        return self._records.recent()
+
     def estimate(self, now_s: float, arrival: Arrival) -> Decision:
         """What would be decided for this arrival now; changes nothing."""
         refusal = self._queue_refusal(arrival.model, arrival.request_id)

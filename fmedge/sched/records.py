@@ -97,6 +97,10 @@ class Records:
         newest = list(islice(reversed(self._decisions.values()), max(0, limit)))
         return [self._complete(decision) for decision in newest]
 
+    def recent(self) -> list[Decision]:
+        """All that are kept, newest first, without estimates that nobody asked for yet."""
+        return list(reversed(self._decisions.values()))
+
     def _complete(self, decision: Decision) -> Decision:
         estimates = self._pending.pop(decision.request_id, None)
         if estimates is not None:

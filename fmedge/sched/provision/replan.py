@@ -2,7 +2,7 @@
 
 The rule: a plan is left alone unless something is really different: a device came or went,
 promises are being missed, or demand is no longer what was planned for. Each of these has to last,
-and a new plan has to gain enough to pay for the change.
+and the planner keeps what is there unless another plan gains enough to pay for the change.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class ReplanSettings(Struct, frozen=True, kw_only=True):
     device must have been there so long to be counted on again. min_judged: promises that must
     have come due before their misses count; miss_margin: misses beyond what the target allows, as
     a share. demand_factor: how many times more or less the rate is than it was planned for.
-    lasting_s: how long either has to go on. min_gain: the share by which a new plan must be better.
+    lasting_s: how long either has to go on.
     """
 
     cooldown_s: float = 60.0
@@ -30,7 +30,6 @@ class ReplanSettings(Struct, frozen=True, kw_only=True):
     miss_margin: float = 0.05
     demand_factor: float = 2.0
     lasting_s: float = 15.0
-    min_gain: float = 0.1
 
 
 class ModelSignal(Struct, frozen=True, kw_only=True):
@@ -53,6 +52,11 @@ class Replanner:
         self._rates: dict[str, float] = {}
         self._devices: frozenset[str] = frozenset()
         self._since_s: dict[str, float] = {}
+
+    @property
+    def devices(self) -> frozenset[str]:
+        """Those that the plan in force may use."""
+        return self._devices
 
     def planned(
         self, now_s: float, rates_per_s: Mapping[str, float], devices: Iterable[str]
@@ -113,11 +117,6 @@ class Replanner:
                 f"{signal.model} is asked only {rate:.2g} times a second, and {planned:.2g} were "
                 "planned for",
             )
-
-    def is_worth(self, current: float, new: float) -> bool:
-        """Whether a plan pays for the change to it; both objectives under the same demand, less
-        is better."""
-        return new < current * (1 - self._settings.min_gain)
 
 
 def renamed(running: Sequence[PlannedReplica], wanted: Plan) -> Plan:

@@ -134,12 +134,6 @@ def test_the_cooldown_holds_back_all_but_losses() -> None:
     assert replanner.review(61, shifted, []) != ""
 
 
-def test_a_plan_must_pay_for_its_change() -> None:
-    replanner = Replanner(SETTINGS)
-    assert not replanner.is_worth(1.0, 0.95)
-    assert replanner.is_worth(1.0, 0.85)
-
-
 # --- how ---
 
 

@@ -1,0 +1,225 @@
+"""Plans for one server's models: made, kept for the next start, and made again with what loads
+taught.
+
+The rule: what fits together is planned together; models that do not are planned one by one, each
+with all the memory that pinned ones leave, and take turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from fmedge import __version__
+from fmedge.config import Config, ModelConfig, ReplicaConfig
+from fmedge.sched.provision.margins import Margins
+from fmedge.sched.provision.plan import DeviceUse, NoPlanError, Plan
+from fmedge.server.planning import make_plan, model_request
+from fmedge.server.state import StateStore
+
+if TYPE_CHECKING:
+    from fmedge.sched.provision.demand import Demand
+    from fmedge.sched.provision.device import Device
+    from fmedge.sched.provision.request import ModelRequest, PlanRequest
+    from fmedge.server.plan import ModelPlan
+
+PLAN, MARGINS = "plan", "margins"
+LEAST_CAPACITY = 0.8
+"""A kept plan is used while devices have no more memory than it knew, but for this share."""
+
+log = logging.getLogger(__name__)
+
+
+class _Kept(Struct, frozen=True):
+    key: str
+    plan: Plan
+
+
+class Placements:
+    """The models of a configuration, as requests to the planner. A replica of a [[replica]] block
+    is planned like a model of its own, since it differs from the others."""
+
+    def __init__(self, config: Config, plans: Sequence[ModelPlan], store: StateStore) -> None:
+        self._store = store
+        self.margins = Margins.from_bytes(store.load(MARGINS) or b"")
+        self._configs: list[tuple[str, str, ModelConfig]] = []
+        """(what is planned, the model that it is of, its configuration)"""
+        self._pinned = {
+            plan.name for plan, model in zip(plans, config.models, strict=True) if model.pinned
+        }
+        for plan, model in zip(plans, config.models, strict=True):
+            own = [r for r in config.replicas if r.model in (plan.name, *plan.aliases, model.model)]
+            if not own:
+                self._configs.append((plan.name, plan.name, replace(model, name=plan.name)))
+            for block, planned in zip(own, plan.replicas if own else (), strict=True):
+                made = _of_block(block, model, planned.name, planned.engine.model_path)
+                self._configs.append((planned.name, plan.name, made))
+
+    @property
+    def has_own_replicas(self) -> bool:
+        """Some replicas are as the configuration says, and no others are made of those models."""
+        return any(name != model for name, model, _ in self._configs)
+
+    async def make(
+        self,
+        devices: Sequence[Device],
+        demand: Sequence[Demand] = (),
+        running: Plan | None = None,
+    ) -> Plan:
+        """A plan for these devices, less what loads taught. NoPlanError where not even one by one
+        everything fits; other FmedgeErrors for what cannot be planned."""
+        request = await asyncio.to_thread(self._request, devices, demand, running)
+        key = self._key(request)
+        is_first = not demand and running is None
+        kept = self._kept(key, request.devices) if is_first else None
+        if kept is not None:
+            return kept
+        try:
+            plan = await make_plan(request)
+        except NoPlanError as error:
+            if len(request.models) == 1:
+                raise
+            log.info("not all models fit at a time, so they take turns: %s", error)
+            plan = await self._make_apart(request)
+        plan = self._by_model(plan)
+        if is_first:
+            encoded = msgspec.json.encode(_Kept(key, plan))
+            await asyncio.to_thread(self._store.save, PLAN, encoded)
+        return plan
+
+    async def save_margins(self) -> None:
+        await asyncio.to_thread(self._store.save, MARGINS, self.margins.to_bytes())
+
+    def _request(
+        self, devices: Sequence[Device], demand: Sequence[Demand], running: Plan | None
+    ) -> PlanRequest:
+        from fmedge.models.registry import Registry
+        from fmedge.sched.provision.request import PlanRequest
+
+        registry = Registry()
+        usable = tuple(self.margins.applied(device) for device in devices)
+        models = tuple(model_request(m, registry, usable) for _, _, m in self._configs)
+        names = {model.name for model in models}
+        return PlanRequest(
+            models=models,
+            devices=usable,
+            demand=tuple(stream for stream in demand if stream.model in names),
+            running=running,
+        )
+
+    async def _make_apart(self, request: PlanRequest) -> Plan:
+        owner = {name: model for name, model, _ in self._configs}
+        pinned = tuple(m for m in request.models if owner[m.name] in self._pinned)
+        parts = [await make_plan(replace(request, models=pinned))] if pinned else []
+        used = {use.name: use.used_bytes for part in parts for use in part.devices}
+        left = tuple(
+            replace(device, memory_bytes=device.memory_bytes - used.get(device.name, 0))
+            for device in request.devices
+        )
+        asked = (
+            replace(request, models=group, devices=left) for group in self._groups(request, pinned)
+        )
+        parts += [await make_plan(part) for part in asked]
+        return _merged(parts, request.devices)
+
+    def _groups(
+        self, request: PlanRequest, pinned: Sequence[ModelRequest]
+    ) -> list[tuple[ModelRequest, ...]]:
+        """Replicas of one model are planned together."""
+        groups: dict[str, tuple[ModelRequest, ...]] = {}
+        for (_, model, _), asked in zip(self._configs, request.models, strict=True):
+            if asked not in pinned:
+                groups[model] = (*groups.get(model, ()), asked)
+        return list(groups.values())
+
+    def _by_model(self, plan: Plan) -> Plan:
+        """With replicas of [[replica]] blocks under their model and their own name."""
+        owner = {name: model for name, model, _ in self._configs}
+        names = {r.name: r.model if owner[r.model] != r.model else r.name for r in plan.replicas}
+        return replace(
+            plan,
+            replicas=tuple(
+                replace(r, name=names[r.name], model=owner[r.model]) for r in plan.replicas
+            ),
+            devices=tuple(
+                replace(
+                    use,
+                    breakdown=tuple(replace(b, replica=names[b.replica]) for b in use.breakdown),
+                )
+                for use in plan.devices
+            ),
+        )
+
+    def _kept(self, key: str, devices: Sequence[Device]) -> Plan | None:
+        """The plan of the last start, where nothing that it was made of has changed."""
+        try:
+            kept = msgspec.json.decode(self._store.load(PLAN) or b"", type=_Kept)
+        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError):
+            return None
+        capacity = {device.name: device.capacity_bytes for device in devices}
+        if kept.key != key or {use.name for use in kept.plan.devices} != set(capacity):
+            return None
+        for use in kept.plan.devices:
+            if max(_together(kept.plan, use)) > capacity[use.name]:
+                return None
+            if use.capacity_bytes < LEAST_CAPACITY * capacity[use.name]:
+                return None
+        devices_now = tuple(
+            replace(use, capacity_bytes=capacity[use.name]) for use in kept.plan.devices
+        )
+        return replace(kept.plan, devices=devices_now)
+
+    def _key(self, request: PlanRequest) -> str:
+        """Of everything that a plan is made of, but for how much memory happens to be free."""
+        devices = [replace(device, memory_bytes=0) for device in request.devices]
+        asked = (__version__, request.models, devices, sorted(self._pinned))
+        return sha256(msgspec.json.encode(asked, order="deterministic")).hexdigest()
+
+
+def _of_block(block: ReplicaConfig, model: ModelConfig, name: str, path: str) -> ModelConfig:
+    given = model.given | frozenset(block.engine) | {"replicas"}
+    return ModelConfig(
+        model=path, name=name, engine=block.engine_of(model), given=given, pinned=model.pinned
+    )
+
+
+def _together(plan: Plan, use: DeviceUse) -> list[int]:
+    """What is on a device at a time: everything, or where that is too much the largest model."""
+    if use.used_bytes <= use.capacity_bytes:
+        return [use.used_bytes]
+    model_of = {replica.name: replica.model for replica in plan.replicas}
+    by_model: dict[str, int] = {}
+    for part in use.breakdown:
+        model = model_of[part.replica]
+        by_model[model] = by_model.get(model, 0) + part.memory.total
+    return list(by_model.values())
+
+
+def _merged(parts: Sequence[Plan], devices: Sequence[Device]) -> Plan:
+    uses = []
+    for device in devices:
+        own = [use for part in parts for use in part.devices if use.name == device.name]
+        uses.append(
+            DeviceUse(
+                name=device.name,
+                capacity_bytes=device.capacity_bytes,
+                used_bytes=sum(use.used_bytes for use in own),
+                breakdown=tuple(part for use in own for part in use.breakdown),
+            )
+        )
+    return Plan(
+        objective=sum(part.objective for part in parts),
+        solve_ms=sum(part.solve_ms for part in parts),
+        replicas=tuple(replica for part in parts for replica in part.replicas),
+        devices=tuple(uses),
+        rejected=tuple(item for part in parts for item in part.rejected),
+        warnings=tuple(dict.fromkeys(text for part in parts for text in part.warnings)),
+        gap=max(part.gap for part in parts),
+    )
