@@ -19,7 +19,8 @@ typedef struct fm_bandwidth fm_bandwidth;
 extern "C" {
 #endif
 
-/* device: ggml's name of it; threads: where it is the CPU. */
+/* device: ggml's name of it; threads: where it is the CPU. Of one thread the seconds are its own,
+ * whatever else runs meanwhile. */
 int fm_bandwidth_open(const char *device, int32_t threads, fm_bandwidth **out);
 
 /* The device's memory in bytes, by its own account; 0 where it has none. */

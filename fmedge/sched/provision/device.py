@@ -13,7 +13,7 @@ HOST = "CPU"
 
 class TypeSpeed(Struct, frozen=True, kw_only=True):
     """What a device was measured to reach with weights of one ggml type ("q8_0"): reading them in
-    1e9 bytes/s, and products with 512 tokens in 1e12 flops/s."""
+    1e9 bytes/s, and products with 512 tokens (a slow device: fewer) in 1e12 flops/s."""
 
     quant: str
     bandwidth_gb_s: float
