@@ -60,7 +60,7 @@ def test_later_layers_win(tmp_path: Path) -> None:
 
 def test_every_engine_setting_can_be_set() -> None:
     fields = {f.name for f in msgspec.structs.fields(EngineSettings)} - {"model_path", "rpc"}
-    assert {s.key for s in settings("defaults")} == fields | {"replicas", "chat_template_file"}
+    assert {s.key for s in settings("defaults")} == fields | {"replicas", "chat_template_file", "pinned"}
 
 
 def test_every_setting_has_help_and_names_of_its_own() -> None:

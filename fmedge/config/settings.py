@@ -80,6 +80,24 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
         Meta(description="who decides replicas and layers: auto plans at start and whenever things "
              "change, once at start alone, manual leaves it to the settings and to llama.cpp"),
     ] = "auto"  # fmt: skip
+    keep_alive_s: Annotated[
+        Seconds,
+        Meta(description="a model that nothing was asked of for so long is unloaded; 0: only when "
+             "its memory is needed"),
+    ] = 0.0  # fmt: skip
+    min_resident_s: Annotated[
+        Seconds, Meta(description="a model that was loaded stays for so long at least")
+    ] = 2.0
+    kv_store_mib: Annotated[
+        int,
+        Meta(ge=0, le=1 << 24, description="host memory of each replica for conversations that "
+             "left its KV cache; 0 keeps none"),
+    ] = 512  # fmt: skip
+    kv_disk_mib: Annotated[
+        int,
+        Meta(ge=0, le=1 << 30, description="disk under state_dir for such conversations, which "
+             "so outlive their replica; 0 keeps none there"),
+    ] = 0  # fmt: skip
     state_dir: Annotated[
         str,
         Meta(description="folder for what is learned; empty is $XDG_STATE_HOME/fmedge",
@@ -195,7 +213,7 @@ _STRUCTS: dict[str, type[Struct]] = {
 }
 
 # Those of ModelConfig's own fields that [defaults] may hold, and flags set for every model.
-MODEL_KEYS = ("replicas", "chat_template_file")
+MODEL_KEYS = ("replicas", "chat_template_file", "pinned")
 
 # Bounds and help of EngineSettings' fields, whose Struct speaks to the worker and stays plain.
 _ENGINE_KEYS: dict[str, tuple[Any, str]] = {
