@@ -353,14 +353,45 @@ ARCHITECTURES: dict[str, Callable[[int], tuple[Keys, Tensors]]] = {
 
 
 def write_shape(
-    path: Path | str, architecture: str, *, num_layers: int = 8, quant: str = "q8_0"
+    path: Path | str,
+    architecture: str,
+    *,
+    num_layers: int = 8,
+    quant: str = "q8_0",
+    keys: Keys | None = None,
+    name: str = "",
 ) -> Path:
-    """A loadable model of the architecture with weights of zeros, a hole on disk."""
+    """A loadable model of the architecture with weights of zeros, a hole on disk. keys: in place of
+    the architecture's own; name: what the file says it is instead."""
+    own, tensors = ARCHITECTURES[architecture](num_layers)
+    writer = gguf.GGUFWriter(path, name or architecture)
+    _add_keys(writer, name or architecture, {**own, **(keys or {})})
+    _write(writer, Path(path), tensors, quant)
+    return Path(path)
+
+
+def write_split(
+    folder: Path, architecture: str, *, num_layers: int = 8, quant: str = "q8_0"
+) -> tuple[Path, Path]:
+    """The same in two parts, named as llama.cpp wants them."""
     keys, tensors = ARCHITECTURES[architecture](num_layers)
-    kind = gguf.GGMLQuantizationType[quant.upper()]
-    vocab = synthetic_vocab.train(512, CONTROL_TOKENS)
-    filler = [f"<unused{n}>" for n in range(VOCAB - len(vocab.tokens))]
-    writer = gguf.GGUFWriter(path, architecture)
+    names = list(tensors)
+    halves = (names[: len(names) // 2], names[len(names) // 2 :])
+    paths = []
+    for number, half in enumerate(halves):
+        path = folder / f"model-{number + 1:05d}-of-00002.gguf"
+        writer = gguf.GGUFWriter(path, architecture)
+        if number == 0:
+            _add_keys(writer, architecture, keys)
+        writer.add_uint16("split.no", number)
+        writer.add_uint16("split.count", 2)
+        writer.add_int32("split.tensors.count", len(names))
+        _write(writer, path, {name: tensors[name] for name in half}, quant)
+        paths.append(path)
+    return paths[0], paths[1]
+
+
+def _add_keys(writer: gguf.GGUFWriter, architecture: str, keys: Keys) -> None:
     for key, value in keys.items():
         name = f"{architecture}.{key}"
         if isinstance(value, list):
@@ -369,6 +400,8 @@ def write_shape(
             writer.add_float32(name, value)
         else:
             writer.add_uint32(name, value)
+    vocab = synthetic_vocab.train(512, CONTROL_TOKENS)
+    filler = [f"<unused{n}>" for n in range(VOCAB - len(vocab.tokens))]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list([*vocab.tokens, *filler])
@@ -376,6 +409,10 @@ def write_shape(
     writer.add_token_types(kinds + [gguf.TokenType.CONTROL] * (VOCAB - len(kinds)))
     writer.add_token_merges(list(vocab.merges))
     writer.add_eos_token_id(vocab.id("<|im_end|>"))
+
+
+def _write(writer: gguf.GGUFWriter, path: Path, tensors: Tensors, quant: str) -> None:
+    kind = gguf.GGMLQuantizationType[quant.upper()]
     data_bytes = 0
     for name, shape in tensors.items():
         is_quantised = len(shape) > 1 and not any(part in name for part in _KEPT_F32)
@@ -391,4 +428,3 @@ def write_shape(
     header_bytes = os.path.getsize(path)
     aligned = -(-header_bytes // writer.data_alignment) * writer.data_alignment
     os.truncate(path, aligned + data_bytes)
-    return Path(path)

@@ -114,8 +114,9 @@ class Errand:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command, str(write_fd),
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE, pass_fds=(write_fd,), env=worker_environment(),
-                start_new_session=True,
+                stderr=asyncio.subprocess.PIPE, pass_fds=(write_fd,), start_new_session=True,
+                # ggml would start a debugger to say where it aborts
+                env={**worker_environment(), "GGML_NO_BACKTRACE": "1"},
             )  # fmt: skip
         except OSError as error:
             reading.close()
@@ -156,7 +157,7 @@ def answer_questions(fd: int, answer: Callable[[bytes], bytes]) -> None:
 
 def _read(questions: queue.SimpleQueue[bytes]) -> None:
     for line in sys.stdin.buffer:
-        questions.put(line)
+        questions.put(line.removesuffix(b"\n"))
     os._exit(0)
 
 

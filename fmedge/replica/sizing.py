@@ -24,6 +24,8 @@ TIMEOUT_S = 30.0
 """For one question; a model of 80 layers takes some 50 ms a layout."""
 
 _HOST = "CPU"
+_PERIOD = 8  # kinds of layers recur within so many
+_MIXED_MARGIN = 1.25  # for layouts of mixed models that were not tried
 _ALL_EXPERTS = r"\.ffn_.*_exps"
 _FAMILIES: dict[str, dict[str, Any]] = {
     "CUDA": {"row_elements": 512, "widens_kv": True},
@@ -127,14 +129,15 @@ class Sizer:
             + shape.output_bytes
             + shape.shared_bytes
         )
+        margin = _MIXED_MARGIN if _is_mixed(shape) else 1.0
         is_twice = rows[0][0].weights > whole_bytes - shape.tied_bytes
         return Sizing(
-            host=_most(alone + several, is_host=True),
-            host_layers=_most(alone + several + behind, is_host=True),
+            host=_most(alone + several, is_host=True, margin=margin),
+            host_layers=_most(alone + several + behind, is_host=True, margin=margin),
             host_alone=_most(rows[0], is_host=True),
             alone=_most(alone, is_host=False),
-            several=_most(several, is_host=False),
-            behind=_most(behind, is_host=False),
+            several=_most(several, is_host=False, margin=margin),
+            behind=_most(behind, is_host=False, margin=margin),
             host_tied_bytes=shape.tied_bytes if is_twice else 0,
         )
 
@@ -186,25 +189,30 @@ def _most_wasteful(devices: Sequence[Device]) -> dict[str, Any]:
 
 def _layouts(shape: ModelShape) -> list[tuple[int, ...]]:
     """Layers on each device, the head counted and the rest on the host; none at all first. Buffers
-    differ with what kinds of layers a device and its neighbours have, and with how many."""
+    differ with how many layers a device has, and where kinds of layers alternate also with the
+    kinds that meet at its ends."""
     whole = shape.num_layers + 1
-    half = whole // 2
-    kinds = {
-        (bool(layer.k_width), bool(layer.state_bytes), bool(layer.window), bool(layer.expert_bytes))
-        for layer in shape.layers
-    }
-    layouts = [(), (whole,), (half, whole - half), (half,), (1, half)]
-    if whole > 2:
-        layouts += [(1, whole - 2, 1), (whole - 1,), (1, whole - 2)]
-    if len(kinds) > 1:
-        third, quarter = whole // 3, whole // 4
-        layouts += [(1, whole - 1), (whole - 1, 1), (third, third, whole - 2 * third)]
-        layouts += [(quarter, quarter, quarter, whole - 3 * quarter), (third, whole - third)]
-    return [shares for shares in layouts if all(shares) and sum(shares) <= whole]
+    half, third = whole // 2, whole // 3
+    layouts: list[tuple[int, ...]] = [(whole,), (half, whole - half), (half,), (1, half)]
+    layouts += [(1, whole - 2, 1), (whole - 1,), (1, whole - 2)]
+    if _is_mixed(shape):
+        near = range(1, min(_PERIOD, whole - 1) + 1)
+        layouts += [(third, third, whole - 2 * third), (1, third, whole - 1 - third)]
+        layouts += [(k,) for k in near] + [(k, 1) for k in near] + [(1, k) for k in near]
+        layouts += [(k, whole - k) for k in near] + [(whole - k, k) for k in near]
+    fitting = [shares for shares in layouts if min(shares) > 0 and sum(shares) <= whole]
+    return [(), *dict.fromkeys(fitting)]
 
 
-def _most(rows: Sequence[DeviceMemory], *, is_host: bool) -> int:
-    return max((row.compute for row in rows if (row.device == _HOST) == is_host), default=0)
+def _is_mixed(shape: ModelShape) -> bool:
+    """Layers of several kinds, or with states, which share little of a graph."""
+    kinds = {(bool(layer.k_width), bool(layer.window)) for layer in shape.layers}
+    return len(kinds) > 1 or any(layer.state_bytes for layer in shape.layers)
+
+
+def _most(rows: Sequence[DeviceMemory], *, is_host: bool, margin: float = 1.0) -> int:
+    most = max((row.compute for row in rows if (row.device == _HOST) == is_host), default=0)
+    return int(margin * most)
 
 
 def _placed(engine: EngineSettings, shares: Sequence[int]) -> EngineSettings:
