@@ -73,12 +73,11 @@ def _round(settings: EngineSettings, folder: Path, number: int) -> dict[str, flo
             found["memory"] = client.ask([*talk, *_turn(chance)], num_cached=PROMPT_TOKENS)
             client.loop.persist(TIMEOUT_S)
         _forget_cached(folder)
-    with Engine.load(settings) as engine:
-        with _Client(engine, settings, folder) as client:
-            client.ask([chance.randrange(300, 30_000) for _ in range(64)])
-            found["disk"] = client.ask([*talk, *_turn(chance)], num_cached=PROMPT_TOKENS)
-            client.loop.clear_cache()
-            found["prefill"] = client.ask([*talk, *_turn(chance)], num_cached=0)
+    with Engine.load(settings) as engine, _Client(engine, settings, folder) as client:
+        client.ask([chance.randrange(300, 30_000) for _ in range(64)])
+        found["disk"] = client.ask([*talk, *_turn(chance)], num_cached=PROMPT_TOKENS)
+        client.loop.clear_cache()
+        found["prefill"] = client.ask([*talk, *_turn(chance)], num_cached=0)
     return found
 
 

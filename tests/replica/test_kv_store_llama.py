@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from fmedge._native.engine import Engine
+from fmedge.replica import kv_shelf, kv_store
 from fmedge.replica.kv_files import weights_digest
 from fmedge.replica.kv_store import KvStore, open_store
 from fmedge.replica.loop import EngineLoop
@@ -84,6 +85,14 @@ class Driver:
 
 
 Open = Callable[..., Driver]
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether something pays on a busy machine is not what is tested here."""
+    monkeypatch.setattr(kv_store, "MIN_GAIN", 0.0)
+    monkeypatch.setattr(kv_shelf, "LEAST_FETCH_S", 20.0)
+    monkeypatch.setattr(kv_shelf, "OPEN_TIMEOUT_S", 20.0)
 
 
 @pytest.fixture
