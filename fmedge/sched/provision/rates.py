@@ -30,7 +30,7 @@ from msgspec import Struct
 
 from fmedge.sched.provision import catalogue
 from fmedge.sched.provision.catalogue import Card
-from fmedge.sched.provision.device import Device
+from fmedge.sched.provision.device import Device, TypeSpeed
 
 
 class Law(Struct, frozen=True, kw_only=True):
@@ -91,7 +91,7 @@ class Rates(Struct, frozen=True, kw_only=True):
     """What a device reaches. Seconds for each byte of weights read, for each weight unpacked from
     a quantised type beside the reading, for each byte of cache read and each floating-point
     operation; score_s: for each attention score of a prefill; layer_s: for each layer of a pass;
-    is_gpu: it works asynchronously."""
+    is_gpu: it works asynchronously. measured: what was timed by type, which then counts alone."""
 
     byte_s: float
     unpack_s: float
@@ -102,15 +102,27 @@ class Rates(Struct, frozen=True, kw_only=True):
     score_s: float
     layer_s: float
     is_gpu: bool
+    measured: tuple[TypeSpeed, ...] = ()
 
     def product_s(self, nbytes: float, num_params: float, num_tokens: float, quant: str) -> float:
         """A matrix of num_params weights in nbytes of type `quant` times num_tokens vectors."""
         flops = 2 * num_params * num_tokens
+        if self.measured:
+            speed = _closest(self.measured, quant.lower())
+            return max(nbytes / (speed.bandwidth_gb_s * 1e9), flops / (speed.tflop_s * 1e12))
         if quant.lower() in _PLAIN:
             return max(nbytes * self.byte_s, flops * self.flop_s)
         num_weights = 8 * nbytes / _BITS.get(quant.lower(), 4.5)
         read_s = _norm(nbytes * self.byte_s, num_weights * self.unpack_s)
         return max(read_s, flops * self.flop_s * self.quant_flops)
+
+
+def _closest(speeds: tuple[TypeSpeed, ...], quant: str) -> TypeSpeed:
+    """Of this type; else of another plain one, or of the quantised one that is unpacked with most
+    work, as all but q8_0 are."""
+    known = {speed.quant.lower(): speed for speed in speeds}
+    wanted = (quant, "f16" if quant in _PLAIN else "q4_k")
+    return next((known[name] for name in wanted if name in known), speeds[0])
 
 
 def _norm(*parts: float) -> float:
@@ -144,6 +156,7 @@ def rates(device: Device, *, has_flash: bool = True, law: Law = LAW) -> Rates:
         score_s=0.0,
         layer_s=_launch_s(law, ghz) if is_gpu else CPU_LAYER_S,
         is_gpu=is_gpu,
+        measured=device.speeds if is_measured else (),
     )
 
 
