@@ -66,7 +66,6 @@ class EngineLoop:
         self._info = engine.info
         self._limits = limits or StepLimits(max_tokens=engine.info.batch_size)
         self._clock = clock
-        self._store = store
         self._placement = Placement(engine, store)
         self._intake = Intake(engine, new_sampler or sampler_factory(engine), max_waiting)
         self._embeds = Embeds(engine, self._placement, emit, max_waiting)
@@ -137,7 +136,7 @@ class EngineLoop:
             if self._placement.cut_to_computed(sequence):
                 self._placement.finish(sequence)
         self._by_request.clear()
-        self._placement.persist(deadline_s)
+        self._placement.keeper.persist(deadline_s)
 
     @property
     def is_decode_only(self) -> bool:
@@ -260,14 +259,13 @@ class EngineLoop:
         if not self._embeds.is_blocked:
             self._admit()
         if not self._decoding and not self._prefilling:
-            awaits_disk = self._placement.wait_fetched()
+            awaits_disk = self._placement.keeper.wait()
             if not has_embedded and self._intake.is_compiling:
                 self._intake.wait_compiled()
                 self._period_start_s = self._clock()
                 return True
             return has_embedded or awaits_disk
-        if self._store is not None:
-            self._period_start_s += self._store.take_spent_s()  # that time is no step's either
+        self._period_start_s += self._placement.keeper.take_spent_s()  # nor is that a step's
         plan = self._plan()
         if plan.preempt:
             self._preempt(self._placement.owner(plan.preempt[0]))
@@ -350,7 +348,7 @@ class EngineLoop:
             masks = [s.mask for s in sampled] if any(s.matcher for s in sampled) else None
             tokens = list(engine.sample(rows, [s.sampler for s in sampled], masks))
         now_s = self._clock()
-        placement.has_pending_copy = False
+        placement.keeper.has_pending_copy = False
         placement.remove_fillers(fillers)
         prefilled = []
         for seq_id, chunk in plan.prefill:

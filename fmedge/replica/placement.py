@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence as AnySequence
 from typing import Literal
 
+from fmedge.replica.kv_keeper import KvKeeper
 from fmedge.replica.kv_store import Found, KvStore
 from fmedge.replica.ports import EngineLike
 from fmedge.replica.sequence import NO_ID, Sequence
@@ -40,17 +41,13 @@ class Placement:
 
     def __init__(self, engine: EngineLike, store: KvStore | None = None) -> None:
         self._engine = engine
-        self._store = store
-        self._rates = StepRates()
         self._uncuttable: set[int] = set()  # restored without what a window had left behind
-        self._offered: set[int] = set()  # retained ids that the store could take while at rest
-        self._awaits_fetch = False
-        self.has_pending_copy = False  # until the next step: no KV may be stored or restored
         info = engine.info
         self._info = info
         num_ids: int = getattr(engine, "num_seqs", info.slots)
         self._owners: list[Sequence | None] = [None] * num_ids
         self._cache = PrefixCache()
+        self.keeper = KvKeeper(store, self._cache)
         is_offloaded = any(m.weights and m.device != "CPU" for m in info.memory)
         # On a CPU a row more changes the path that llama.cpp's attention takes, and so the last
         # bits of others' logits: what a seed gives must not depend on what the loop learned.
@@ -97,12 +94,12 @@ class Placement:
                 sequence.leader = leader
                 sequence.hold_until = match.num_promised
                 return "held_back"
-        self._rates = rates
-        stored = self._find_stored(sequence, match)
+        keeper = self.keeper
+        keeper.rates = rates
+        stored = keeper.find(sequence, match.num_tokens)
         if stored is not None and stored.state is None:
-            self._awaits_fetch = True
             return "held_back"
-        if self.has_pending_copy and (stored is not None or self._would_lose()):
+        if keeper.has_pending_copy and (stored or keeper.would_lose(self._idle_id())):
             if decoding or prefilling:
                 return "held_back"
             stored = None
@@ -134,7 +131,7 @@ class Placement:
             held = sequence.tokens[: sequence.num_computed].tobytes()
             self._cache.extend(seq_id, held, sequence.num_computed)
             self._cache.finish(seq_id, sequence.num_computed)
-            self._offered.discard(seq_id)
+            self.keeper.on_retained(seq_id)
         else:
             self._empty(seq_id)
         self.count_kv()
@@ -144,7 +141,7 @@ class Placement:
         computed, and so may be stored."""
         if is_whole:
             self._sync((sequence,))
-            self._keep(sequence.seq_id)
+            self.keeper.keep(sequence.seq_id, is_busy=True)
         self._empty(sequence.seq_id)
         self._owners[sequence.seq_id] = None
         sequence.seq_id = NO_ID
@@ -169,8 +166,7 @@ class Placement:
         """Forget retained and stored prefixes, of one key or (None) of all."""
         for seq_id in self._cache.finished_ids(cache_key):
             self._empty(seq_id)
-        if self._store is not None:
-            self._store.clear(cache_key)
+        self.keeper.clear(cache_key)
 
     def evict_all(self) -> None:
         """Forget every retained prefix; the store may keep them."""
@@ -180,35 +176,7 @@ class Placement:
     def store_one(self) -> bool:
         """Where the next sequence would take a retained id: have one stored beforehand, so that
         its end costs nothing. True if one was stored."""
-        store = self._store
-        if store is None or self._has_spare_id():
-            return False
-        for seq_id in self._cache.finished_ids_by_age():
-            if seq_id in self._offered:
-                continue
-            self._offered.add(seq_id)
-            cache_key, tokens = self._cache.path_of(seq_id)
-            if store.save(seq_id, cache_key, tokens, self._rates, is_busy=False):
-                return True
-        return False
-
-    def persist(self, deadline_s: float) -> None:
-        """Keep what retained ids hold, and what the store has, on disk; the last used first."""
-        store = self._store
-        if store is None:
-            return
-        for seq_id in reversed(self._cache.finished_ids_by_age()):
-            cache_key, tokens = self._cache.path_of(seq_id)
-            if store.save(seq_id, cache_key, tokens, self._rates, is_busy=False):
-                store.persist(deadline_s)
-        store.persist(deadline_s)
-
-    def wait_fetched(self) -> bool:
-        """Give what a held back sequence waits for a moment; False if none waits for the disk."""
-        awaits_fetch, self._awaits_fetch = self._awaits_fetch, False
-        if awaits_fetch and self._store is not None:
-            self._store.wait()
-        return awaits_fetch
+        return not self._has_spare_id() and self.keeper.store_one()
 
     def num_reusable(self, cache_key: str, tokens: bytes) -> int:
         """Of a prompt's tokens (packed int32), those whose KV a sequence would find here."""
@@ -285,14 +253,6 @@ class Placement:
             return PrefixMatch(leader=match.leader, num_promised=match.num_promised)
         return match
 
-    def _find_stored(self, sequence: Sequence, match: PrefixMatch) -> Found | None:
-        """What the store has and pays more than what the engine holds."""
-        store = self._store
-        if store is None or not sequence.cache_prompt:
-            return None
-        tokens = sequence.tokens.tobytes()
-        return store.find(sequence.cache_key, tokens, match.num_tokens, self._rates)
-
     def _sync(self, live: AnySequence[Sequence]) -> None:
         """Tell the cache what live sequences have decoded meanwhile; they do not tell per token."""
         for sequence in live:
@@ -328,23 +288,22 @@ class Placement:
         if match.num_tokens < least:
             return target, 0
         self._engine.seq_copy(source, target, match.num_tokens)
-        self.has_pending_copy = not self._info.kv_unified
+        self.keeper.has_pending_copy = not self._info.kv_unified
         if source in self._uncuttable:
             self._uncuttable.add(target)
         return target, match.num_tokens
 
     def _restore(self, stored: Found) -> tuple[int, int]:
         """An id into which a stored sequence was put, and how many tokens it holds."""
-        store, target = self._store, self._idle_id()
-        assert store is not None
+        target = self._idle_id()
         assert target is not None, "more sequences run than there are ids"
         self._evict(target)
-        is_restored = store.restore(stored, target)
+        is_restored = self.keeper.restore(stored, target)
         while not is_restored and self._info.kv_unified and self.evict_one():
-            is_restored = store.restore(stored, target)  # it may have been for want of cells
+            is_restored = self.keeper.restore(stored, target)  # it may have been for want of cells
         if not is_restored:
             return target, 0
-        if store.is_exact:
+        if self.keeper.is_exact:
             self._uncuttable.add(target)
         is_cut = stored.num_stored > stored.num_tokens
         if is_cut and not self._engine.seq_remove(target, stored.num_tokens):
@@ -368,13 +327,6 @@ class Placement:
                 return seq_id
         return self._cache.lru()
 
-    def _would_lose(self) -> bool:
-        """Whether a new sequence's place is one whose KV could be stored later, but not now."""
-        seq_id = self._idle_id()
-        if self._store is None or seq_id is None or seq_id not in self._cache:
-            return False
-        return not self._store.has(*self._cache.path_of(seq_id))
-
     def _has_spare_id(self) -> bool:
         """Whether a new sequence would find an empty id, and cells."""
         is_full = self._info.kv_unified and (
@@ -385,11 +337,8 @@ class Placement:
         )
 
     def _keep(self, seq_id: int) -> None:
-        """Store what a retained id holds, if that pays."""
-        if self._store is not None and seq_id in self._cache:
-            cache_key, tokens = self._cache.path_of(seq_id)
-            is_busy = any(owner is not None and owner.is_decoding for owner in self._owners)
-            self._store.save(seq_id, cache_key, tokens, self._rates, is_busy=is_busy)
+        is_busy = any(owner is not None and owner.is_decoding for owner in self._owners)
+        self.keeper.keep(seq_id, is_busy=is_busy)
 
     def _evict(self, seq_id: int) -> None:
         """Another takes an idle id's place: it is emptied, and the store keeps what it held."""
