@@ -134,6 +134,9 @@ class ModelConfig(Struct, frozen=True, kw_only=True):
     chat_template_file: Annotated[
         str, Meta(description="Jinja chat template instead of the model's own", extra=_PATH)
     ] = ""
+    pinned: Annotated[bool, Meta(description="always loaded, never unloaded for another model")] = (
+        False
+    )
     engine: EngineSettings = EngineSettings(model_path="")
     quantisations: tuple[str, ...] = ()
     given: frozenset[str] = frozenset()
