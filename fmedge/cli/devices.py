@@ -107,7 +107,7 @@ def show(found: Survey, now_s: float) -> None:
             [
                 device.name,
                 device.type,
-                device.kind or "-",
+                device.kind or device.endpoint or "-",
                 f"{report.memory_total / GIB:.1f} GiB",
                 f"{report.memory_free / GIB:.1f} GiB",
                 f"{device.bandwidth_gb_s:.4g} GB/s",
