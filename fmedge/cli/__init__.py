@@ -30,6 +30,8 @@ VERBS = {
     "list": ("listing", "list the models on this machine"),
     "rm": ("rm", "remove a downloaded model"),
     "ps": ("ps", "show what a running server serves"),
+    "load": ("load", "have a running server load a model now"),
+    "unload": ("unload", "have a running server unload a model"),
     "why": ("why", "show the numbers behind the decision on a request"),
     "workflows": ("workflows", "show how workflows keep their promise, and what would help"),
     "profile": ("profile", "measure how long a model's engine steps take here"),

@@ -13,6 +13,7 @@ from msgspec import Struct
 from fmedge import __version__
 from fmedge.dispatch import DispatcherStatus
 from fmedge.server.plan import ModelPlan
+from fmedge.server.residency import ModelResidency
 
 
 class ReplicaFacts(Struct, frozen=True, kw_only=True):
@@ -38,17 +39,22 @@ class ModelFacts(Struct, frozen=True, kw_only=True):
 
 
 class AdminStatus(Struct, frozen=True, kw_only=True):
-    """The server, its models and their replicas."""
+    """The server, its models and their replicas. residency: what is in memory, where and why;
+    empty where models are loaded once and stay."""
 
     version: str
     pid: int
     uptime_s: float
     models: list[ModelFacts]
     load: DispatcherStatus
+    residency: list[ModelResidency] = []
 
 
 def add_routes(
-    app: web.Application, status: Callable[[], DispatcherStatus], plans: list[ModelPlan]
+    app: web.Application,
+    status: Callable[[], DispatcherStatus],
+    plans: list[ModelPlan],
+    residency: Callable[[], list[ModelResidency]] = list,
 ) -> None:
     started_s = time.monotonic()
     facts = [
@@ -80,6 +86,7 @@ def add_routes(
             uptime_s=time.monotonic() - started_s,
             models=facts,
             load=status(),
+            residency=residency(),
         )
         return web.Response(body=msgspec.json.encode(body), content_type="application/json")
 
