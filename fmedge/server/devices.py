@@ -42,7 +42,7 @@ BUDGET_S = 2.0
 BUSY_SHARE = 0.5
 AGAIN_S = 600.0
 """What was measured while other programs took more than this share of the processors is measured
-again after this time, and the better figures are kept."""
+again when they no longer do, after this time, and the better figures are kept."""
 
 
 log = logging.getLogger(__name__)
@@ -63,10 +63,17 @@ async def gather(
     refresh: bool = False,
     exclude: Sequence[str] = (),
     threads: int = 0,
+    is_serving: bool = False,
 ) -> tuple[Device, ...]:
     """`survey` without what only a person asks. Problems go to the log."""
     found = await survey(
-        file, servers, folder=folder, refresh=refresh, exclude=exclude, threads=threads
+        file,
+        servers,
+        folder=folder,
+        refresh=refresh,
+        exclude=exclude,
+        threads=threads,
+        is_serving=is_serving,
     )
     for problem in found.problems:
         log.warning("%s", problem)
@@ -81,6 +88,7 @@ async def survey(
     refresh: bool = False,
     exclude: Sequence[str] = (),
     threads: int = 0,
+    is_serving: bool = False,
     prober: Callable[[str], Prober] = Prober,
 ) -> Survey:
     """Every device that plans may use.
@@ -89,7 +97,8 @@ async def survey(
     then those of `servers`, named as configured, else by endpoint, further ones of one server with
     "/1", "/2", ... behind it. folder: the state folder, where speeds are cached; None keeps none.
     refresh: measure again. exclude: names to leave out. threads: of the host; 0 as a model would
-    take. prober: makes one for an endpoint, "" for this machine.
+    take. is_serving: models run here now, so only what was never measured is. prober: makes one
+    for an endpoint, "" for this machine.
     ConfigError for a wrong file or an unknown excluded name, DeviceError where not even this
     machine's devices can be asked.
     """
@@ -98,7 +107,7 @@ async def survey(
         _check_excluded(exclude, [device.name for device in devices])
         reports = [_of_file(device) for device in devices if device.name not in exclude]
         return Survey(devices=tuple(reports))
-    look = _Look(DeviceCache(folder), refresh, frozenset(exclude), threads, prober)
+    look = _Look(DeviceCache(folder), refresh, frozenset(exclude), threads, is_serving, prober)
     await look.at_this_machine()
     await look.at_servers(servers)
     look.save()
@@ -129,6 +138,7 @@ class _Look:
         refresh: bool,
         exclude: frozenset[str],
         threads: int,
+        is_serving: bool,
         prober: Callable[[str], Prober],
     ) -> None:
         self.reports: list[DeviceReport] = []
@@ -139,6 +149,7 @@ class _Look:
         self._exclude = exclude
         self._facts = host_facts()
         self._threads = threads or self._facts.num_threads
+        self._is_serving = is_serving
         self._prober = prober
         self._is_changed = False
 
@@ -226,10 +237,12 @@ class _Look:
         """Measured now or before; None where it could not be."""
         known = None if self._refresh else self._cache.get(key)
         now_s = time.time()
-        if known is not None and not (known.is_busy and now_s > known.measured_s + AGAIN_S):
+        is_busy = os.getloadavg()[0] > BUSY_SHARE * self._facts.num_cpus
+        if known is not None and (
+            self._is_serving or is_busy or not known.is_busy or now_s < known.measured_s + AGAIN_S
+        ):
             return known
         budget_s = HOST_BUDGET_S if info.kind == "cpu" else BUDGET_S
-        is_busy = os.getloadavg()[0] > BUSY_SHARE * self._facts.num_cpus
         try:
             speed = await prober.measure(info.name, threads=self._threads, budget_s=budget_s)
         except DeviceError as error:
