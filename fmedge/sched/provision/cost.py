@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fmedge.sched.provision.device import Device
 from fmedge.sched.provision.layers import VALUE_BYTES, Layers, hop_s, link_s
 from fmedge.sched.provision.plan import Range
-from fmedge.sched.provision.rates import LAW, PASS_S, Law
+from fmedge.sched.provision.rates import CPU_PASS_S, LAW, PASS_S, Law, rates
 from fmedge.sched.provision.shape import LayerShape, ModelShape
 from fmedge.sched.provision.stages import Stages
 from fmedge.sched.steptime import Curve, StepModel
@@ -89,7 +89,8 @@ def layer_s(
 def pass_s(shape: ModelShape, last: Device, num_outputs: float = 1) -> float:
     """What a step costs once beside layers and hops: its inputs, the logits of num_outputs tokens
     on their way from the device of the head, the samplers."""
-    return PASS_S + link_s(last, num_outputs * shape.num_vocab * VALUE_BYTES)
+    once_s = PASS_S if rates(last).is_gpu else CPU_PASS_S
+    return once_s + link_s(last, num_outputs * shape.num_vocab * VALUE_BYTES)
 
 
 def predict(

@@ -14,7 +14,7 @@ from __future__ import annotations
 from math import expm1, log1p
 
 from fmedge.sched.provision.device import Device
-from fmedge.sched.provision.rates import HOP_S, LAW, Law, Rates, rates
+from fmedge.sched.provision.rates import HOP_S, LAW, RPC_S, Law, Rates, rates
 from fmedge.sched.provision.shape import LayerShape, ModelShape
 from fmedge.types import EngineSettings
 
@@ -41,8 +41,12 @@ def hop_s(source: Device, target: Device, num_tokens: float, num_embd: int) -> f
 
 
 def link_s(device: Device, nbytes: float) -> float:
-    """So many bytes from the host to the device or back."""
-    return 0.0 if device.is_host else device.link_s + nbytes / (device.link_gb_s * 1e9)
+    """So many bytes from the host to the device or back; with a device server it is a message and
+    its answer, or one more to start the computing."""
+    if device.is_host:
+        return 0.0
+    start_s = RPC_S + 2 * device.link_s if device.type == "rpc" else device.link_s
+    return start_s + nbytes / (device.link_gb_s * 1e9)
 
 
 class Layers:

@@ -53,8 +53,14 @@ NOMINAL_GHZ = 2.0
 HOP_S = 250e-6
 """From one device to the next one: the scheduler waits, copies and launches anew."""
 
+RPC_S = 60e-6
+"""Either end of a hop at a device server, beside the link: one on loopback adds 225 us to a step
+of a model that takes no time, another one 165 to 280 us."""
+
 PASS_S = 100e-6
 """Once a step: the graph's inputs, the logits' way back, the samplers."""
+
+CPU_PASS_S = 10e-6
 
 KV_EFFICIENCY = 0.85
 """Flash attention: RTX 3090, RTX 4090 and RX 7900 XTX at depths of 4k to 32k tokens (llama.cpp
@@ -77,7 +83,8 @@ APPLE_CORE_WEIGHTS = 8.0
 
 CPU_READ_EFFICIENCY = 0.75
 CPU_COMPUTE_EFFICIENCY = 0.5
-CPU_LAYER_S = 20e-6
+CPU_LAYER_S = 18e-6
+"""Of a layer that takes no time, with two threads (8 us with one)."""
 
 _COARSE = frozenset(("pascal", "volta", "turing", "ampere", "gcn"))
 _PLAIN = frozenset(("f32", "f16", "bf16"))

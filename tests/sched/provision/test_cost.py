@@ -12,6 +12,7 @@ from fmedge.sched.provision import cost
 from fmedge.sched.provision.cost import OperatingPoint
 from fmedge.sched.provision.device import HOST, Device
 from fmedge.sched.provision.plan import Range
+from fmedge.sched.provision.rates import PASS_S, RPC_S
 from fmedge.sched.provision.shape import ModelShape
 from fmedge.sched.steptime import step_time
 from fmedge.types import EngineSettings
@@ -259,8 +260,9 @@ def test_links_count_where_there_are_some() -> None:
     assert there_s > nbytes / 0.1e9 + nbytes / 25e9
     assert cost.hop_s(HOST_DEVICE, FAR, 1, 4096) > 2e-4
     shape = llama3()
-    logits_s = cost.pass_s(shape, FAR, 8) - cost.pass_s(shape, HOST_DEVICE, 8)
-    assert logits_s == pytest.approx(2e-4 + 8 * 128_256 * 4 / 0.1e9)
+    logits_s = cost.pass_s(shape, FAR, 8) - PASS_S
+    assert logits_s == pytest.approx(2 * 2e-4 + RPC_S + 8 * 128_256 * 4 / 0.1e9)
+    assert cost.pass_s(shape, HOST_DEVICE, 8) < PASS_S
 
 
 @given(depth=st.integers(1, 100_000), num_decoding=st.integers(1, 64))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmedge.sched.provision.device import Device
+from fmedge.sched.provision.device import Device, TypeSpeed
 from fmedge.sched.provision.rates import LAW, Law, rates
 from tests.sched.provision.cost_devices import card_device
 
@@ -43,6 +43,28 @@ def test_measured_figures_are_reached() -> None:
     assert reached.flop_s == pytest.approx(1 / 100e12)
     assert reached.quant_flops == 1.0
     assert reached.layer_s == rates(card_device("A100 SXM 80GB")).layer_s
+
+
+def test_what_was_timed_by_type_counts_alone() -> None:
+    speeds = (
+        TypeSpeed(quant="q8_0", bandwidth_gb_s=40, tflop_s=0.5),
+        TypeSpeed(quant="q4_K", bandwidth_gb_s=30, tflop_s=0.2),
+        TypeSpeed(quant="f16", bandwidth_gb_s=35, tflop_s=0.1),
+    )
+    host = Device(
+        name="CPU", type="cpu", memory_bytes=0, bandwidth_gb_s=40, tflop_s=0.1, source="measured",
+        speeds=speeds,
+    )  # fmt: skip
+    reached = rates(host)
+    for quant, bandwidth_gb_s, tflop_s in [
+        ("q8_0", 40, 0.5), ("q4_K", 30, 0.2), ("iq2_xs", 30, 0.2), ("f16", 35, 0.1),
+        ("bf16", 35, 0.1), ("", 30, 0.2),
+    ]:  # fmt: skip
+        one_s, many_s = (reached.product_s(1e9, 1e9, n, quant) for n in (1, 512))
+        assert one_s == pytest.approx(max(1 / bandwidth_gb_s, 2e9 / (tflop_s * 1e12)))
+        assert many_s == pytest.approx(512 * 2e9 / (tflop_s * 1e12))
+    lonely = rates(msgspec.structs.replace(host, speeds=speeds[:1]))
+    assert lonely.product_s(1e9, 0, 1, "q4_K") == pytest.approx(1 / 40)
 
 
 def test_a_figure_for_32_bit_accumulation_is_taken_for_what_it_is() -> None:
