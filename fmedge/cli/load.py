@@ -14,7 +14,7 @@ from fmedge.cli.table import size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("models", nargs="+", metavar="MODEL", help="as the server calls it")
+    parser.add_argument("names", nargs="+", metavar="MODEL", help="as the server calls it")
     parser.add_argument("--json", action="store_true", help="print a JSON object for each")
     add_config_file(parser)
     add_settings(parser, "client")
@@ -35,7 +35,7 @@ def command(args: argparse.Namespace, what: str) -> list[dict[str, Any]]:
     config = read_config(args, "client")
     api = Api(server_url(config), config.client.api_key)
     done = []
-    for model in args.models:
+    for model in args.names:
         if sys.stderr.isatty():
             sys.stderr.write(f"{model}: {what}ing ...")
             sys.stderr.flush()

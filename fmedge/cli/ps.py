@@ -1,4 +1,4 @@
-"""`fmedge ps`: what a running server serves, and how busy it is."""
+"""`fmedge ps`: what a running server serves, how busy it is, what is in memory, where and why."""
 
 from __future__ import annotations
 
@@ -43,6 +43,11 @@ def run(args: argparse.Namespace) -> int:
          "RSS", "RESTARTS"],
         rows,
     )  # fmt: skip
+    if body.get("residency"):
+        from fmedge.cli.ps_residency import show
+
+        print()
+        show(body["residency"])
     return 0
 
 

@@ -254,7 +254,7 @@ class Dispatcher:
 
     def on_ready(self, replica: Replica, info: EngineInfo) -> None:
         if self.roster.watcher is not None:
-            self.roster.watcher.on_loaded(replica.name)
+            self.roster.watcher.on_loaded(replica.name, info)
         self._replicas.loaded(replica.name, info)
 
     def _on_serving(self, entry: ReplicaEntry, info: EngineInfo) -> None:

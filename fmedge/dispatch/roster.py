@@ -20,6 +20,7 @@ from fmedge.metrics import Metrics
 from fmedge.replica.interface import Replica, ReplicaListener
 from fmedge.sched.cold import OpenWork
 from fmedge.sched.core import Effect, SchedulerCore
+from fmedge.types import EngineInfo
 
 CLOSE_S = 5.0
 KV_CLOSE_S = 20.0
@@ -33,7 +34,7 @@ class RosterWatcher(Protocol):
     """Is told of replicas by name. on_serving: it was measured too, where that was needed. on_gone:
     it will not come back; one that was retired is not told of."""
 
-    def on_loaded(self, replica: str) -> None: ...
+    def on_loaded(self, replica: str, info: EngineInfo) -> None: ...
 
     def on_serving(self, replica: str) -> None: ...
 

@@ -12,8 +12,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -34,6 +33,7 @@ from fmedge.sched.resident import (
     Retry,
     Unload,
 )
+from fmedge.types import EngineInfo
 
 TICK_S = 0.05
 IDLE_TICK_S = 1.0
@@ -49,6 +49,9 @@ MakeReplica = Callable[[PlannedReplica], Replica]
 Replan = Callable[[PlannedReplica, str], Awaitable[tuple[PlannedReplica, dict[str, int]] | None]]
 """Another placement under the same name, with its bytes by device, for a replica that could not be
 loaded and why; None: there is none."""
+
+Learn = Callable[[str, EngineInfo], Awaitable[None]]
+"""Told of every replica that has loaded, and what llama.cpp says of it."""
 
 
 class PlacementOut(Struct, frozen=True, kw_only=True):
@@ -98,6 +101,7 @@ class ModelManager:
         settings: ResidencySettings | None = None,
         save_kv: bool = False,
         replan: Replan | None = None,
+        learn: Learn | None = None,
     ) -> None:
         self._dispatcher = dispatcher
         self._roster = dispatcher.roster
@@ -105,6 +109,7 @@ class ModelManager:
         self._settings = settings or ResidencySettings()
         self._save_kv = save_kv
         self._replan = replan
+        self._learn = learn
         self._residency = Residency({}, self._settings)
         self._planned: dict[str, PlannedReplica] = {}
         """By name: those of the plan, and those that are to end but have not yet."""
@@ -115,7 +120,7 @@ class ModelManager:
         self._ready_s: dict[str, float] = {}  # by model, of what is loading
         self._num_replans: dict[str, int] = {}
         self._loop: asyncio.Task[None] | None = None
-        self._work: set[asyncio.Task[None]] = set()
+        self._work: set[asyncio.Future[None]] = set()
         self._changed = asyncio.Event()
         self._news = asyncio.Event()
 
@@ -200,10 +205,12 @@ class ModelManager:
 
     # --- events of replicas ---
 
-    def on_loaded(self, replica: str) -> None:
+    def on_loaded(self, replica: str, info: EngineInfo) -> None:
         """Its weights are there; it may still be measured."""
         if replica in self._started_s:
             self._load_s[replica] = time.monotonic() - self._started_s.pop(replica)
+        if self._learn is not None:
+            self._spawn(self._learn(replica, info))
 
     def on_serving(self, replica: str) -> None:
         """It serves; after a crash of its own it is here without a load of ours."""
@@ -399,12 +406,12 @@ class ModelManager:
         self._news.set()
         self._changed.set()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
         self._work.add(task)
         task.add_done_callback(self._done)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, task: asyncio.Future[None]) -> None:
         self._work.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("residency failed", exc_info=task.exception())

@@ -22,7 +22,7 @@ from fmedge.sched.provision.plan import (
 )
 from fmedge.sched.resident import ModelRule, ResidencySettings
 from fmedge.server.residency import ModelManager
-from fmedge.types import EngineSettings, GenerationRequest
+from fmedge.types import EngineInfo, EngineSettings, GenerationRequest
 from tests.replica.supervised import pack
 from tests.replica.worker_engine import expected_output
 from tests.resident import DEADLINE_S, ResidentReplica, until
@@ -195,13 +195,18 @@ async def test_what_fails_to_load_is_reported_and_tried_again():
 
 async def test_a_replica_that_cannot_be_loaded_is_placed_otherwise():
     asked: list[str] = []
+    learned: list[str] = []
+
+    async def learn(name: str, info: EngineInfo) -> None:
+        assert info.slots == 2
+        learned.append(name)
 
     async def replan(replica: PlannedReplica, reason: str):
         asked.append(reason)
         return planned(replica.name, "smaller.gguf"), {"gpu0": 500}
 
     async with managing(
-        plan_of("a/0", capacity=1000), loads_at_once=False, replan=replan
+        plan_of("a/0", capacity=1000), loads_at_once=False, replan=replan, learn=learn
     ) as managed:
         generation = await managed.dispatcher.submit(request(1, "a"))
         managed.loads_at_once = True
@@ -210,6 +215,7 @@ async def test_a_replica_that_cannot_be_loaded_is_placed_otherwise():
             async for _ in generation:
                 pass
         assert asked == ["out of memory"]
+        assert learned == ["a/0"]
         assert [worker.file for worker in managed.made] == ["f.gguf", "smaller.gguf"]
         assert managed.manager.status()[0].replicas[0].bytes == {"gpu0": 500}
 
