@@ -425,6 +425,7 @@ int fm_engine_load(const fm_engine_params *params, fm_engine **engine_out) {
     if (engine != NULL && args != NULL) {
         engine->on_progress = params->on_progress;
         engine->on_progress_data = params->on_progress_data;
+        engine->is_locked = params->mlock;
         rc = load(params, args, engine);
         engine->on_progress = NULL;
     }

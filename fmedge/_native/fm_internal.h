@@ -12,6 +12,7 @@ enum { FM_EMBED_CHUNK_TOKENS = 64 };
 
 struct fm_engine {
     struct fm_plan *plan; /* NULL: an engine that computes */
+    bool is_locked;       /* the mapped file is held in memory as a whole */
     struct llama_model *model;
     struct llama_context *ctx;
     llama_memory_t memory; /* NULL: an encoder without KV */

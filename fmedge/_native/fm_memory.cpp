@@ -1,5 +1,8 @@
 #include <cstring>
 #include <map>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "fm_error.h"
 #include "fm_guard.h"
@@ -20,6 +23,14 @@ const char *fm_device_of(ggml_backend_buffer_type_t buft) {
         device = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
     }
     return device == nullptr ? ggml_backend_buft_name(buft) : ggml_backend_dev_name(device);
+}
+
+const std::vector<std::pair<std::string, ggml_tensor *>> &llama_internal_get_tensor_map(
+    const llama_model *model);
+
+static const char *host_name() {
+    ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+    return cpu == nullptr ? "CPU" : ggml_backend_dev_name(cpu);
 }
 
 static int breakdown(const llama_context *ctx, fm_memory_row *rows, int cap) {
@@ -45,9 +56,35 @@ static int breakdown(const llama_context *ctx, fm_memory_row *rows, int cap) {
     return num_rows;
 }
 
+// A mapped file counts from its first to its last tensor on the host, others' between them
+// included: pages that nothing reads. What is there is what the tensors take.
+static void count_mapped(const fm_engine *engine, fm_memory_row *rows, int num_rows) {
+    const char *host = host_name();
+    uint64_t num_bytes = 0;
+    for (const auto &[name, tensor] : llama_internal_get_tensor_map(engine->model)) {
+        if (tensor->buffer == nullptr) {
+            return;
+        }
+        ggml_backend_buffer_type_t buft = ggml_backend_buffer_get_type(tensor->buffer);
+        if (strcmp(fm_device_of(buft), host) == 0) {
+            num_bytes += GGML_PAD(ggml_backend_buft_get_alloc_size(buft, tensor),
+                                  ggml_backend_buft_get_alignment(buft));
+        }
+    }
+    for (int i = 0; i < num_rows; i++) {
+        if (strcmp(rows[i].device, host) == 0 && num_bytes < rows[i].weights) {
+            rows[i].weights = num_bytes;
+        }
+    }
+}
+
 int fm_engine_memory(const fm_engine *engine, fm_memory_row *rows, int cap) {
     try {
-        return breakdown(engine->ctx, rows, cap);
+        const int num_rows = breakdown(engine->ctx, rows, cap);
+        if (engine->plan == nullptr && !engine->is_locked) {
+            count_mapped(engine, rows, num_rows);
+        }
+        return num_rows;
     } catch (const std::exception &error) {
         return fm_fail(FM_ERR, "memory breakdown: %s", error.what());
     }
