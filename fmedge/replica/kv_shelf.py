@@ -72,7 +72,7 @@ class KvShelf:
         self._index = PrefixCache()
         self._entries: dict[int, Entry] = {}
         self._in_memory: OrderedDict[int, Entry] = OrderedDict()  # least recently used first
-        self._num_bytes = 0  # of states in memory, and of those that are being read
+        self._num_bytes = 0
         self._next_handle = 0
         self._num_writes = 0
         self._has_warned = False
@@ -88,6 +88,11 @@ class KvShelf:
 
     def get(self, handle: int) -> Entry | None:
         return self._entries.get(handle)
+
+    @property
+    def num_bytes(self) -> int:
+        """Of states in memory, and of those that are being read into it."""
+        return self._num_bytes
 
     @property
     def is_opening(self) -> bool:

@@ -106,6 +106,11 @@ class KvStore:
         self._save_rates = (self._save_rate, self._restore_rate)
         self._fetch_rates = (self._shelf.read_rate, self._restore_rate)
 
+    @property
+    def num_bytes(self) -> int:
+        """Of host memory that states take."""
+        return self._shelf.num_bytes
+
     # bringing back
 
     def find(

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fmedge._native.engine import Engine
+from fmedge._native.gguf import read_header
 from fmedge.replica import kv_shelf, kv_store
 from fmedge.replica.kv_files import weights_digest
 from fmedge.replica.kv_store import KvStore, open_store
@@ -20,6 +22,7 @@ from fmedge.replica.loop import EngineLoop
 from fmedge.replica.protocol import Failed, KvStoreSettings, Step, Submit, WorkerMessage
 from fmedge.types import EngineSettings, SamplingParams
 from tests.fakes import pack
+from tests.shapes import write_shape
 from tests.synthetic import PRESETS, cached, write_model
 
 GREEDY = SamplingParams(temperature=0.0)
@@ -361,3 +364,45 @@ def files_limited_to(num_bytes: int) -> Iterator[None]:
 
 def stored_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("kv/*/*.kv"))
+
+
+def with_weights(path: Path, architecture: str, **keys: int) -> Path:
+    """A model of two layers of an architecture, with random weights."""
+    write_shape(path, architecture, num_layers=2, quant="f16", keys=keys)
+    header = read_header(str(path))
+    rng = np.random.default_rng(1)
+    for tensor in header.tensors:
+        kind = np.float16 if tensor.type == "f16" else np.float32
+        shape = (int(np.prod(tensor.shape)),)
+        noise = rng.standard_normal(shape, dtype=np.float32)
+        values = 1 + 0.1 * noise if "norm" in tensor.name else 0.06 * noise
+        if "ssm_a" in tensor.name:
+            values = -1 - noise**2
+        elif tensor.name == "token_embd.weight":
+            values *= 0.1  # a tied one would have every token follow itself
+        at = header.data_offset + tensor.offset
+        np.memmap(path, dtype=kind, mode="r+", offset=at, shape=shape)[:] = values
+    return path
+
+
+@pytest.mark.parametrize("architecture", ["gemma3", "mamba"])
+def test_what_cannot_be_cut_is_restored_whole_or_not_at_all(
+    start: Open, tmp_path: Path, architecture: str
+) -> None:
+    """A sliding window leaves holes behind it, a recurrent state is of all tokens or none."""
+    keys = {"attention.sliding_window": 64} if architecture == "gemma3" else {}
+    model = str(with_weights(tmp_path / "model.gguf", architecture, **keys))
+    evicted = start(model=model, disk_bytes=256 * MIB)
+    stayed = start(model=model, memory_bytes=0)
+    first = prompt(0, 200)
+    answer = evicted.ask(0, first, sampling=SEEDED)
+    assert len(set(answer)) > 6
+    assert stayed.ask(0, first, sampling=SEEDED) == answer
+    for i in range(1, 5):
+        evicted.ask(i, prompt(i, 150))
+    more = first + answer + prompt(99, 10)
+    assert evicted.ask(100, more, sampling=SEEDED) == stayed.ask(100, more, sampling=SEEDED)
+    assert evicted.num_cached[100] == len(first) + len(answer) - 1
+    for i, fork in enumerate([first[:150] + prompt(98, 20), first + answer[:4]], 101):
+        assert evicted.ask(i, fork) == stayed.ask(i, fork, cache_prompt=False)
+        assert evicted.num_cached[i] == 0
