@@ -17,11 +17,14 @@ from fmedge.sched.provision.plan import (
     Plan,
     PlannedReplica,
 )
-from fmedge.sched.provision.words import gib
+from fmedge.sched.provision.words import gib, percent
 
 BAR_WIDTH = 40
 _PARTS = (("weights", "█"), ("context", "▓"), ("compute", "▒"))
 _FREE = "·"
+_MOST_UNUSED = 8
+"""Devices that hold nothing are shown up to so many."""
+
 _SHORT_LIST = 4
 """Reasons shown without --explain."""
 
@@ -122,7 +125,7 @@ def _show_replicas(replicas: Sequence[PlannedReplica]) -> None:
             speed(told.total_decode_tok_s),
         ]
         if has_promise:
-            row.append("-" if told.attainment is None else f"{told.attainment:.0%}")
+            row.append("-" if told.attainment is None else percent(told.attainment))
         rows.append(row)
     print_table([*header, "SLA HOLDS"] if has_promise else header, rows)
 
@@ -130,7 +133,11 @@ def _show_replicas(replicas: Sequence[PlannedReplica]) -> None:
 def _show_devices(plan: Plan, kinds: dict[str, str]) -> None:
     rows: list[tuple[str, str, str]] = []
     by_name = {replica.name: replica for replica in plan.replicas}
+    unused = [device.name for device in plan.devices if not device.used_bytes]
+    hidden = unused if len(unused) > _MOST_UNUSED else []
     for device in plan.devices:
+        if device.name in hidden:
+            continue
         name = f"{device.name}  {kinds.get(device.name, '')}".rstrip()
         rows.append((name, _bar(device), _used(device)))
         for use in device.breakdown:
@@ -141,6 +148,8 @@ def _show_devices(plan: Plan, kinds: dict[str, str]) -> None:
     held_width = max(len(row[1]) for row in rows)
     for name, held, used in rows:
         print(f"{name:{width}}  {held:{held_width}}  {used}".rstrip())
+    if hidden:
+        print(f"{len(hidden)} more devices are unused")
     print(f"{'':{width}}  █ weights  ▓ KV cache  ▒ compute  {_FREE} free")
 
 
@@ -202,7 +211,7 @@ def _memory(memory: MemoryUse) -> str:
 
 def _proof(plan: Plan) -> str:
     text = f"planned in {duration(plan.solve_ms)}"
-    return text if plan.gap <= 0 else f"{text}; at most {plan.gap:.1%} from the best split"
+    return text if plan.gap < 0.0005 else f"{text}; at most {plan.gap:.1%} from the best split"
 
 
 def speed(tokens_per_s: float) -> str:

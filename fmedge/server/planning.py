@@ -41,9 +41,15 @@ _PLANNED = ("ctx_size", "slots", "type_k", "type_v", "batch_size", "ubatch_size"
 
 
 async def look_at_devices(
-    config: Config, *, file: str = "", exclude: Sequence[str] = (), refresh: bool = False
+    config: Config,
+    *,
+    file: str = "",
+    exclude: Sequence[str] = (),
+    refresh: bool = False,
+    is_serving: bool = False,
 ) -> tuple[Device, ...]:
-    """Those of a device file, else of this machine and of the configured device servers."""
+    """Those of a device file, else of this machine and of the configured device servers.
+    is_serving: nothing that is known is measured anew, as this machine has work."""
     from fmedge.server.devices import gather
 
     return await gather(
@@ -52,6 +58,7 @@ async def look_at_devices(
         folder=state_dir(config.server.state_dir),
         refresh=refresh,
         exclude=exclude,
+        is_serving=is_serving,
     )
 
 

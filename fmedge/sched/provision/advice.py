@@ -21,7 +21,7 @@ from fmedge.sched.provision.problems import steps_of
 from fmedge.sched.provision.request import Choice, ModelRequest, engine_of
 from fmedge.sched.provision.score import Served, Speed, serve_one
 from fmedge.sched.provision.split import Part, Split, explain
-from fmedge.sched.provision.words import gib, rate, seconds
+from fmedge.sched.provision.words import gib, percent, rate, seconds
 
 MOST_DEVICES = 8
 """Devices of which it is said why they are left out; equal ones count once."""
@@ -158,7 +158,9 @@ def _attainments(tried: Evaluation, best: Evaluation, model: ModelRequest) -> st
     then, now = tried.models[model.name].load, best.models[model.name].load
     if then is None or now is None or then.attainment is None or now.attainment is None:
         return ""
-    return f", promises hold for {then.attainment:.0%} instead of {now.attainment:.0%}"
+    if percent(then.attainment) == percent(now.attainment):
+        return ""
+    return f", promises hold for {percent(then.attainment)} instead of {percent(now.attainment)}"
 
 
 def _replicas(best: Evaluation, evaluator: Evaluator, model: ModelRequest) -> Iterator[Rejected]:
@@ -183,7 +185,11 @@ def _gain(best: Evaluation, tried: Evaluation, model: ModelRequest) -> str:
     assert then.load is not None
     before, after = _mean_e2e_s(now.load.served), _mean_e2e_s(then.load.served)
     text = f"requests would take {seconds(after)} on average instead of {seconds(before)}"
-    return text + _attainments(tried, best, model)
+    if seconds(after) == seconds(before):
+        text = "requests would be served no sooner"
+    others = tried.cost_s > best.cost_s and after < before
+    worse = ", at the cost of other models" if others else ""
+    return text + _attainments(tried, best, model) + worse
 
 
 def _mean_e2e_s(served: tuple[Served, ...]) -> float:
@@ -259,8 +265,8 @@ def _missed(best: Evaluation, evaluator: Evaluator, model: ModelRequest) -> Iter
     target = max(stream.promise.target for stream in streams)
     if load.attainment is not None and load.attainment < target:
         yield (
-            f"{model.name}: promises hold for {load.attainment:.0%} of requests, and {target:.0%} "
-            "shall: these devices can do no better"
+            f"{model.name}: promises hold for {percent(load.attainment)} of requests, and "
+            f"{percent(target)} shall: these devices can do no better"
         )
     elif not load.is_steady:
         yield f"{model.name}: requests come faster than these devices can serve them"

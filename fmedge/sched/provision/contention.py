@@ -52,20 +52,21 @@ def busy_share(speed: Speed, index: int, load: Score, calls: Sequence[Call]) -> 
 
 
 def slowdowns(
-    shares: Mapping[int, Mapping[str, float]], busy: Mapping[int, float]
-) -> dict[int, float]:
-    """By replica: how many times longer its steps take for the others' sake.
+    shares: Mapping[int, Mapping[str, float]], busy: Mapping[int, float], devices: Sequence[str]
+) -> dict[int, dict[str, float]]:
+    """By replica and device: how many times longer it computes there for the others' sake.
 
     shares: replica -> device -> part of its time; busy: replica -> share of the time.
     """
-    taken: dict[str, float] = {}
+    taken = dict.fromkeys(devices, 0.0)
     for replica, own in shares.items():
         for device, share in own.items():
-            taken[device] = taken.get(device, 0.0) + busy[replica] * share
+            taken[device] += busy[replica] * share
     return {
-        replica: sum(
-            share / (1 - min(MOST_BUSY, max(0.0, taken[device] - busy[replica] * share)))
-            for device, share in own.items()
-        )
+        replica: {
+            device: 1
+            / (1 - min(MOST_BUSY, max(0.0, taken[device] - busy[replica] * own.get(device, 0.0))))
+            for device in devices
+        }
         for replica, own in shares.items()
     }

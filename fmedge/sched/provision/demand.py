@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fmedge.types import BEST_EFFORT, Promise
 
 NUM_CALLS = 128
+DURATION_S = 20.0
 MAX_CALLS = 384
 LEAST_CALLS = 16
 """Of each stream, where MAX_CALLS in all allow it: fewer say little of its promise."""
@@ -35,6 +36,11 @@ class Spread(Struct, frozen=True):
     def __post_init__(self) -> None:
         if not 0 < self.p50 <= self.p95 < float("inf"):
             raise ValueError(f"quantiles rise from above 0, not p50 {self.p50}, p95 {self.p95}")
+
+    @property
+    def mean(self) -> float:
+        sigma = log(self.p95 / self.p50) / _Z95
+        return self.p50 * exp(sigma * sigma / 2)
 
     def quantile(self, u: float) -> float:
         """Not exceeded with probability u, 0 < u < 1."""
@@ -66,12 +72,13 @@ def demands_of(model: str, demand: Sequence[Demand]) -> tuple[Demand, ...]:
 
 
 def workload(demands: Sequence[Demand], *, seed: int = 0) -> tuple[Call, ...]:
-    """Some NUM_CALLS requests of these streams together, by arrival; of each as many as its rate
-    has in the time that they take, but at least LEAST_CALLS. () without demand."""
+    """Some NUM_CALLS requests of these streams together, or DURATION_S of them, by arrival; of each
+    as many as its rate has in that time, but at least LEAST_CALLS; MAX_CALLS in all. () without
+    demand."""
     if not demands:
         return ()
     rates = [demand.rate_per_s for demand in demands]
-    duration_s = max(NUM_CALLS / sum(rates), LEAST_CALLS / min(rates))
+    duration_s = max(NUM_CALLS / sum(rates), DURATION_S, LEAST_CALLS / min(rates))
     duration_s = min(duration_s, MAX_CALLS / sum(rates))
     calls: list[Call] = []
     for number, demand in enumerate(demands):

@@ -55,12 +55,14 @@ class ModelScore(Struct, frozen=True, kw_only=True):
 
 
 class Evaluation(Struct, frozen=True, kw_only=True):
-    """cost_s: the objective."""
+    """cost_s: the objective. slower: model -> device -> how many times longer it would compute
+    there, or does, for other models' sake; {} where none does."""
 
     choices: Choices
     placement: Placement
     models: dict[str, ModelScore]
     cost_s: float
+    slower: dict[str, dict[str, float]]
 
 
 @dataclass
@@ -87,25 +89,50 @@ class Evaluator:
         """None where the choices do not fit."""
         key = tuple(sorted(choices.items()))
         if is_final or key not in self.seen:
-            placement = self.ground.place(choices, is_final=is_final)
-            self.seen[key] = None if placement is None else self.judge(choices, placement)
+            self.seen[key] = self._evaluated(choices, is_final=is_final)
         return self.seen[key]
 
+    def _evaluated(self, choices: Choices, *, is_final: bool) -> Evaluation | None:
+        """The best of several ways to place them: all models together; one after the other, where
+        some have several replicas; and where replicas get in each other's way, with that known."""
+        best = self._better(None, choices, self.ground.place(choices, is_final=is_final))
+        if len(choices) > 1 and any(choice.num_replicas > 1 for choice in choices.values()):
+            in_turn = self.ground.place(choices, is_final=is_final, in_turn=True)
+            best = self._better(best, choices, in_turn)
+        if best is not None and best.slower:
+            apart = self.ground.place(choices, is_final=is_final, slower=best.slower)
+            best = self._better(best, choices, apart)
+        return best
+
+    def _better(
+        self, best: Evaluation | None, choices: Choices, placement: Placement | None
+    ) -> Evaluation | None:
+        if placement is None:
+            return best
+        found = self.judge(choices, placement)
+        return found if best is None or found.cost_s < best.cost_s else best
+
     def judge(self, choices: Choices, placement: Placement) -> Evaluation:
+        """What a placement is worth."""
         models = {
             name: self._score(name, [r for r in placement.replicas if r.model == name])
             for name in choices
         }
-        models = self._beside_others(models)
+        slower: dict[str, dict[str, float]] = {}
+        if len(placement.replicas) > 1 and any(score.load for score in models.values()):
+            models, slower = self._beside_others(models)
         cost_s = sum(self.shares[name] * models[name].cost_s for name in models)
-        return Evaluation(choices=dict(choices), placement=placement, models=models, cost_s=cost_s)
+        return Evaluation(
+            choices=dict(choices), placement=placement, models=models, cost_s=cost_s,
+            slower=slower,
+        )  # fmt: skip
 
-    def _beside_others(self, models: dict[str, ModelScore]) -> dict[str, ModelScore]:
-        """Scored again where replicas share a device that is busy."""
+    def _beside_others(
+        self, models: dict[str, ModelScore]
+    ) -> tuple[dict[str, ModelScore], dict[str, dict[str, float]]]:
+        """Scored again where replicas share a busy device, and how much slower which device is for
+        which model; nothing of that where no device is shared."""
         places = [(name, i) for name, score in models.items() for i in range(len(score.replicas))]
-        used = [p.device for s in models.values() for r in s.replicas for p in r.ranges]
-        if len(set(used)) == len(used):
-            return models
         shares, busy = {}, {}
         for number, (name, i) in enumerate(places):
             score = models[name]
@@ -113,17 +140,20 @@ class Evaluator:
             busy[number] = 0.0
             if score.load is not None:
                 busy[number] = busy_share(score.speeds[i], i, score.load, self.calls[name])
-        slower = dict(zip(places, slowdowns(shares, busy).values(), strict=True))
-        return {
-            name: score
-            if all(slower[name, i] < NO_SLOWDOWN for i in range(len(score.replicas)))
-            else self._score(
-                name,
-                list(score.replicas),
-                [slower[name, i] for i in range(len(score.replicas))],
-            )
-            for name, score in models.items()
+        slower = slowdowns(shares, busy, list(self.ground.by_name))
+        means = {
+            place: sum(share * slower[number][device] for device, share in shares[number].items())
+            for number, place in enumerate(places)
         }
+        if max(means.values()) < NO_SLOWDOWN:
+            return models, {}
+        again = {
+            name: self._score(name, list(score.replicas), [
+                means[name, i] for i in range(len(score.replicas))
+            ])
+            for name, score in models.items()
+        }  # fmt: skip
+        return again, {name: slower[places.index((name, 0))] for name in models}
 
     def _score(
         self, name: str, replicas: list[PlacedReplica], slower: Sequence[float] = ()

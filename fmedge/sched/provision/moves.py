@@ -112,10 +112,14 @@ def fewer_slots(model: ModelRequest, choice: Choice) -> Choice | None:
     return replace(choice, slots=max(n for n in SLOTS if n < choice.slots))
 
 
-def more_replicas(model: ModelRequest, choice: Choice, most: int) -> Choice | None:
-    if model.ranges or choice.num_replicas >= min(model.max_replicas, most):
+def more_replicas(
+    model: ModelRequest, choice: Choice, most: int, num_more: int = 1
+) -> Choice | None:
+    """most: devices that there are for them."""
+    most = min(model.max_replicas, most)
+    if model.ranges or choice.num_replicas >= most:
         return None
-    return replace(choice, num_replicas=choice.num_replicas + 1)
+    return replace(choice, num_replicas=min(most, choice.num_replicas + num_more))
 
 
 def moves(model: ModelRequest, choice: Choice, num_devices: int) -> Iterator[Choice]:
@@ -124,10 +128,22 @@ def moves(model: ModelRequest, choice: Choice, num_devices: int) -> Iterator[Cho
     if slots is not None:
         yield more_slots(model, slots) or slots  # about twice as many
         yield slots
-    for next_choice in (
-        more_replicas(model, choice, num_devices),
+    for other in (
+        more_replicas(model, choice, num_devices, max(1, choice.num_replicas // 4)),
         with_half_kv(model, choice),
         fewer_slots(model, choice),
     ):
-        if next_choice is not None:
-            yield next_choice
+        if other is not None:
+            yield other
+
+
+def cuts(model: ModelRequest, choice: Choice) -> Iterator[Choice]:
+    """Neighbours that cost less: fewer replicas, exact KV, fewer slots."""
+    if choice.num_replicas > max(1, model.min_replicas):
+        yield replace(choice, num_replicas=choice.num_replicas - 1)
+    engine = model.engine
+    if (choice.type_k, choice.type_v) != (engine.type_k, engine.type_v):
+        yield replace(choice, type_k=engine.type_k, type_v=engine.type_v)
+    slots = fewer_slots(model, choice)
+    if slots is not None:
+        yield slots

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fmedge.sched.provision import split as splits
 from fmedge.sched.provision.cost import OperatingPoint
-from fmedge.sched.provision.joint import best_joint
+from fmedge.sched.provision.joint import Joint, best_joint
 from fmedge.sched.provision.plan import MemoryUse, Range
 from fmedge.sched.provision.problems import memory_of, problem_of, signature
 from fmedge.sched.provision.request import Choice, PlanRequest, engine_of
@@ -25,11 +25,11 @@ from fmedge.sched.provision.split import Problem
 ROUNDS = 4
 """Of solving again with less, where the whole is more than the sum of the layers."""
 
-SEARCH_GAP = 0.005
-"""How far from the best a split may be while choices are compared; the plan's own is exact, as far
-as SEARCH_NODES go."""
+SEARCH_GAP = 0.02
+"""How far from the best a split may be while choices are compared; the plan's own is the best."""
 
-SEARCH_NODES = 40
+SEARCH_NODES, PATIENT_NODES = 8, 200
+"""Of the optimiser's search tree: for a comparison, and before it is said that nothing fits."""
 
 
 class PlacedReplica(Struct, frozen=True, kw_only=True):
@@ -91,43 +91,74 @@ class Ground:
         *,
         capacity: NDArray[np.int64] | None = None,
         is_final: bool = False,
+        in_turn: bool = False,
+        slower: Mapping[str, Mapping[str, float]] | None = None,
     ) -> Placement | None:
         """The best places for all replicas of these choices, None where they do not all fit.
 
         First all models' first replicas together, then each model's others one by one, each on
         what memory is left and on devices that none of its own replicas computes on: those would
         share its speed, and more slots share that better.
+
+        in_turn: instead, model by model, the one with the largest share first, so that it has all
+        its replicas before others have any. capacity: int64[D] instead of the devices' own.
+        slower: by model and device, how many times longer it computes there than alone.
         """
         left = (self.capacity if capacity is None else capacity).copy()
         replicas: list[PlacedReplica] = []
         for name, choice in choices.items():
             pinned = self.models[name].ranges
             if pinned:
-                replicas.append(self._placed(name, choice, pinned))
+                replicas.append(self.placed(name, choice, pinned))
         for placed in replicas:
             left -= self.bytes_of(placed.memory)
-        if (left < 0).any():
+        if (left < 0).any() or len(self.devices) == 0:
             return None
-        free = {n: choice for n, choice in choices.items() if not self.models[n].ranges}
-        firsts = self._fitted(
-            [(name, self.problem(name, choice), choice) for name, choice in free.items()],
-            left,
-            is_final=is_final,
-        )
-        if firsts is None:
-            return None
-        replicas += firsts.replicas
-        for number in range(1, max((c.num_replicas for c in choices.values()), default=1)):
-            for name, choice in choices.items():
-                if choice.num_replicas <= number:
-                    continue
-                further = self._further(name, choice, replicas, left)
-                if further is None:
-                    return None
-                replicas.append(further)
-        return Placement(
-            replicas=self._in_order(replicas), cost_s=firsts.cost_s, bound_s=firsts.bound_s
-        )
+        free = [n for n in choices if not self.models[n].ranges]
+        groups = [free]
+        if in_turn:
+            groups = [[n] for n in sorted(free, key=lambda n: -self.shares[n])]
+        cost_s = bound_s = 0.0
+        for group in groups:
+            firsts = self._fitted(
+                [
+                    (n, self._slowed(n, self.problem(n, choices[n]), slower), choices[n])
+                    for n in group
+                ],
+                self._left_by(replicas, left),
+                is_final=is_final,
+            )
+            if firsts is None:
+                return None
+            replicas += firsts.replicas
+            cost_s, bound_s = cost_s + firsts.cost_s, bound_s + firsts.bound_s
+            for number in range(1, max((choices[n].num_replicas for n in group), default=1)):
+                for name in group:
+                    if choices[name].num_replicas <= number:
+                        continue
+                    further = self._further(name, choices[name], replicas, left)
+                    if further is None:
+                        return None
+                    replicas.append(further)
+        return Placement(replicas=self._in_order(replicas), cost_s=cost_s, bound_s=bound_s)
+
+    def _left_by(
+        self, replicas: Sequence[PlacedReplica], left: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """int64[D]: of `left`, which is without pinned ones already, what these leave."""
+        budget = left.copy()
+        for replica in replicas:
+            if not self.models[replica.model].ranges:
+                budget -= self.bytes_of(replica.memory)
+        return np.maximum(budget, 0)
+
+    def _slowed(
+        self, name: str, problem: Problem, slower: Mapping[str, Mapping[str, float]] | None
+    ) -> Problem:
+        if not slower or name not in slower:
+            return problem
+        factors = np.array([slower[name].get(device.name, 1.0) for device in self.devices])
+        return replace(problem, cost_s=problem.cost_s * factors)
 
     def _further(
         self,
@@ -140,11 +171,9 @@ class Ground:
         pinned = self.models[name].ranges
         if pinned:
             return None
-        budget = left.copy()
+        budget = self._left_by(replicas, left)
         taken = set()
         for other in replicas:
-            if not self.models[other.model].ranges:
-                budget -= self.bytes_of(other.memory)
             if other.model == name:
                 taken |= {part.device for part in other.ranges}
                 taken |= {d.name for d in self.devices if d.is_host and _has_experts_off(other)}
@@ -158,7 +187,7 @@ class Ground:
                 host_nbytes=problem.host_nbytes[:1],
             )
         problem = replace(problem, is_allowed=problem.is_allowed & is_free)
-        if not problem.is_allowed.any() or (budget < 0).any():
+        if not problem.is_allowed.any():
             return None
         found = self._fitted([(name, problem, choice)], budget, is_final=False)
         return None if found is None else found.replicas[0]
@@ -175,17 +204,11 @@ class Ground:
             return Placement(replicas=(), cost_s=0.0, bound_s=0.0)
         budget = left.copy()
         for _ in range(ROUNDS):
-            self.num_solved += 1
-            joint = best_joint(
-                [problem for _, problem, _ in wanted],
-                budget,
-                gap=0.0 if is_final else SEARCH_GAP,
-                max_nodes=None if is_final else SEARCH_NODES,
-            )
+            joint = self._joint([problem for _, problem, _ in wanted], budget, is_final)
             if joint is None:
                 return None
             replicas = tuple(
-                self._placed(name, choice, self.ranges(split))
+                self.placed(name, choice, self.ranges(split))
                 for (name, _, choice), split in zip(wanted, joint.splits, strict=True)
             )
             used = sum((self.bytes_of(p.memory) for p in replicas), np.zeros_like(left))
@@ -194,6 +217,18 @@ class Ground:
                 return Placement(replicas=replicas, cost_s=joint.cost_s, bound_s=joint.bound_s)
             budget = np.maximum(budget - over, 0)
         return None
+
+    def _joint(
+        self, problems: Sequence[Problem], budget: NDArray[np.int64], is_final: bool
+    ) -> Joint | None:
+        self.num_solved += 1
+        if is_final:
+            return best_joint(problems, budget)
+        if len(problems) > 1:
+            found = best_joint(problems, budget, gap=SEARCH_GAP, max_nodes=SEARCH_NODES)
+            if found is not None:
+                return found
+        return best_joint(problems, budget, gap=SEARCH_GAP, max_nodes=PATIENT_NODES)
 
     def _in_order(self, replicas: Sequence[PlacedReplica]) -> tuple[PlacedReplica, ...]:
         """The same with devices that are alike in everything used in the order of their listing."""
@@ -240,13 +275,19 @@ class Ground:
             for part in split.ranges
         )
 
-    def _placed(self, name: str, choice: Choice, ranges: tuple[Range, ...]) -> PlacedReplica:
+    def placed(self, name: str, choice: Choice, ranges: tuple[Range, ...]) -> PlacedReplica:
+        """One replica with what it takes."""
         model = self.models[name]
         memory = memory_of(
             model.shapes[choice.shape], engine_of(model, choice), ranges, self.by_name,
             self.request.sizing,
         )  # fmt: skip
         return PlacedReplica(model=name, choice=choice, ranges=ranges, memory=memory)
+
+    def holds(self, replicas: Sequence[PlacedReplica]) -> bool:
+        """Whether they all fit together."""
+        used = sum((self.bytes_of(r.memory) for r in replicas), np.zeros_like(self.capacity))
+        return bool((used <= self.capacity).all())
 
     def bytes_of(self, memory: Sequence[MemoryUse]) -> NDArray[np.int64]:
         used = np.zeros(len(self.devices), np.int64)

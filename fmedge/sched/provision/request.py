@@ -16,7 +16,7 @@ from fmedge.types import EngineSettings
 DEFAULT_CTX_SIZE = 8192
 SMALLEST_CTX_SIZE = 2048
 MOST_SLOTS = 64
-MOST_REPLICAS = 16
+MOST_REPLICAS = 64
 SizingOf = Callable[[ModelShape, EngineSettings], Sizing | None]
 """What llama.cpp itself says it needs for compute, as far as that is known."""
 

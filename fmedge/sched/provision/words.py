@@ -19,6 +19,12 @@ def rate(per_s: float) -> str:
     return f"{per_s:.0f}" if per_s >= 19.95 else f"{per_s:.1f}"
 
 
+def percent(share: float) -> str:
+    """Such as "91 %" or "89.8 %": never rounded up to what it is not."""
+    text = f"{int(share * 1000) / 10:.1f}".removesuffix(".0")
+    return f"{text} %"
+
+
 def seconds(duration_s: float) -> str:
     """Such as "180 ms" or "2.3 s"."""
     if duration_s < 0.9995:
