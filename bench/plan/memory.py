@@ -72,7 +72,6 @@ CASES = (
     *(Case(name, (ALL,)) for name in shapes.ARCHITECTURES),
     Case("llama", (ALL,), "f16", {"slots": 1, "ctx_size": 16384}),
     Case("llama", (ALL,), "q4_0", {"type_k": "q8_0", "type_v": "q8_0"}),
-    Case("llama", (ALL,), "q8_0", {"mmap": True}),
     Case("llama", (ALL,), "q8_0", {"flash_attn": "off", "slots": 2}),
     Case("llama", (ALL,), "q8_0", {"kv_unified": True, "kv_tokens": 5000}),
     Case("llama", (ALL,), "q8_0", {"ubatch_size": 128, "batch_size": 256, "ctx_size": 1000}),
@@ -95,6 +94,9 @@ CASES = (
     Case("lfm2", (0, 4, 2, 3)),
     Case("qwen3next", (0, 4, 5), "q8_0", {"kv_unified": True}),
     Case("gpt-oss", (0, 1, 7, 1), "mxfp4"),
+    Case("qwen3moe", (2, 4, 3), "q8_0", {"mmap": True}),
+    Case("qwen3moe", (0, 5, 4), "q8_0", {"mmap": True}, num_host_experts=2),
+    Case("llama", (ALL,), "q4_0", {"mmap": True}),
 )
 
 

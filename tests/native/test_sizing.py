@@ -52,6 +52,17 @@ def test_a_load_takes_what_sizing_said(folder: Path, architecture: str) -> None:
         loaded.close()
 
 
+def test_of_a_mapped_file_what_lies_between_tensors_does_not_count(folder: Path) -> None:
+    """q4_0: the matrices are repacked, so of the file only what is left between them is mapped."""
+    path = model(folder, "llama", "q4_0")
+    engine = on_host(path, mmap=True)
+    loaded = Engine.load(engine)
+    try:
+        assert tuple(sized(path, engine).values()) == loaded.info.memory
+    finally:
+        loaded.close()
+
+
 @pytest.mark.parametrize(
     "fields",
     [
