@@ -13,7 +13,7 @@ from fmedge.sched.provision.cost import OperatingPoint
 from fmedge.sched.provision.device import HOST, Device
 from fmedge.sched.provision.plan import Range
 from fmedge.sched.provision.rates import PASS_S, RPC_S
-from fmedge.sched.provision.shape import ModelShape
+from fmedge.sched.provision.shape import LayerShape, ModelShape
 from fmedge.sched.steptime import step_time
 from fmedge.types import EngineSettings
 from tests.sched.provision.cost_devices import (
@@ -151,6 +151,30 @@ def test_other_models_and_splits_are_foreseen(
     point = OperatingPoint(prompt_tokens=1024, depth=512)
     speed = cost.predict(shape, PLAIN, ranges, devices, point)
     assert speed.decode_tok_s == pytest.approx(decode_tok_s, rel=0.1)
+
+
+# llama.cpp's own figures (pull requests 3776 and 4766), of a model that the law never saw.
+@pytest.mark.parametrize(
+    ("quant", "bits", "decode_tok_s"), [("f16", 16, 61.3), ("q8_0", 8.5, 99), ("q4_0", 4.5, 152)]
+)
+def test_other_types_are_foreseen(quant: str, bits: float, decode_tok_s: float) -> None:
+    width, hidden, num_vocab = 4096, 11_008, 32_000
+    num_params = 4 * width * width + 3 * width * hidden
+    layer = LayerShape(
+        weight_bytes=int(num_params * bits / 8), num_params=num_params, k_width=width,
+        v_width=width, attention_width=width, quant=quant,
+    )  # fmt: skip
+    shape = msgspec.structs.replace(
+        llama3(),
+        layers=(layer,) * 32,
+        num_vocab=num_vocab,
+        output_bytes=int(num_vocab * width * bits / 8),
+        output_params=num_vocab * width,
+        output_quant=quant,
+    )
+    point = OperatingPoint(prompt_tokens=1, depth=64)
+    speed = cost.predict(shape, PLAIN, evenly(shape, "gpu0"), cards("RTX 4090", 1), point)
+    assert speed.decode_tok_s == pytest.approx(decode_tok_s, rel=0.08)
 
 
 def test_experts_on_the_host() -> None:
