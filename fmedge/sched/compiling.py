@@ -44,9 +44,7 @@ def cache_folder(package: Path, name: str) -> Path | None:
     return next((c / name for c in choices if _is_writable(c / name)), None)
 
 
-def compiled(
-    signature: Any, body: Callable[..., Any], folder: Path | None
-) -> Callable[..., Any]:
+def compiled(signature: Any, body: Callable[..., Any], folder: Path | None) -> Callable[..., Any]:
     """`body` for one signature, kept in `folder` if there is one."""
     options: dict[str, Any] = {"error_model": "numpy", "cache": folder is not None}
     # numba takes these from its settings alone: the folder when a function is decorated; and no

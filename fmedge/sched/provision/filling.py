@@ -12,7 +12,16 @@ from typing import Any
 import numpy as np
 
 from fmedge.sched.provision.columns import Column
-from fmedge.sched.provision.pricing import OFF, OWN, Classes, Replica, Walk, by_key
+from fmedge.sched.provision.pricing import (
+    LARGE_WORK,
+    OFF,
+    OWN,
+    SMALL_WORK,
+    Classes,
+    Replica,
+    Walk,
+    by_key,
+)
 from fmedge.sched.provision.split import Floats, Ints
 
 MAX_ORDERS = 6
@@ -23,13 +32,15 @@ CHOICES = 40
 
 class Room:
     """The replicas, and the memory that they share. alike: see pricing.alike. must: a device that
-    the first replica has to use, or -1."""
+    the first replica has to use, or -1. work: steps that all walks took so far."""
 
     def __init__(
         self, replicas: Sequence[Replica], capacity: Ints, alike: Ints, host: int, must: int
     ) -> None:
         self.replicas, self.capacity, self.alike = replicas, capacity, alike
         self.host, self.must = host, must
+        self.max_work = LARGE_WORK if len(replicas) == 1 else SMALL_WORK
+        self.work = 0.0
         self.is_allowed = np.array([replica.problem.is_allowed for replica in replicas])
 
     def must_of(self, r: int) -> int:
@@ -168,9 +179,16 @@ class Incumbent:
         classes = room.classes(most)
         nothing = np.zeros_like(most)
         walk = room.replicas[r].walk(
-            classes, most, nothing, room.prices(price), must=room.must_of(r)
+            classes,
+            most,
+            nothing,
+            room.prices(price),
+            must=room.must_of(r),
+            max_work=room.max_work,
+            wants_simple=True,
         )
-        if walk is None or not walk.is_simple:
+        if walk is None:
             return None
+        room.work += walk.work
         column = room.column(r, walk, room.members(classes, [walk])[0])
         return column if bool((room.used(column.taken) <= left).all()) else None

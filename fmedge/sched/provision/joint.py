@@ -28,8 +28,9 @@ TOLERANCE = 1e-9
 
 MAX_ROUNDS = 100
 """Of new prices in one node of the search."""
-NODE_S, BUDGET_S = 2e-3, 0.6
-"""What a node of a small search takes, and what a search may take by default."""
+DEVICE_WORK, MOST_WORK, NODE_WORK = 3e7, 8e8, 1e6
+"""Steps (1 to 3 ns each) that a search may take by default for each device and at most, and what a
+node takes beside walks."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def best_joint(
 
 @dataclass
 class _Node:
-    """most, least int64[R, 2, D]: bounds on what each replica takes. price float64[D]: of a byte."""
+    """most, least int64[R, 2, D]: bounds on what each replica takes. price float64[D]: a byte's."""
 
     bound: float
     most: Ints
@@ -109,13 +110,16 @@ class _Search:
         self._worst = sum(_worst_cost(problem) for problem in problems)
         self._best = Incumbent(self._room)
         self._pool: dict[tuple[int, bytes], Column] = {}
+        self._max_nodes, self._max_work = np.inf, np.inf
 
     def run(self, max_nodes: int | None) -> Joint | None:
         room = self._room
         if (room.capacity < 0).any():
             return None
         if max_nodes is None:
-            max_nodes = self._affordable_nodes()
+            self._max_work = min(MOST_WORK, DEVICE_WORK * len(room.capacity))
+        else:
+            self._max_nodes = max(1, max_nodes)
         shape = (len(self._replicas), 2, len(room.capacity))
         most = np.broadcast_to(room.capacity, shape).copy()
         most[:, OWN][~room.is_allowed] = -1
@@ -126,10 +130,12 @@ class _Search:
         bound, num_nodes = np.inf, 0
         while heap:
             parent_bound, _, node = heapq.heappop(heap)
-            if parent_bound >= self._enough() or num_nodes >= max(1, max_nodes):
+            is_over = num_nodes >= self._max_nodes or self._is_spent()
+            if parent_bound >= self._enough() or (is_over and num_nodes > 0):
                 bound = min(bound, parent_bound)
                 break
             num_nodes += 1
+            room.work += NODE_WORK
             for child in self._explore(node, is_root=num_nodes == 1):
                 if child.bound < self._enough():
                     heapq.heappush(heap, (child.bound, next(order), child))
@@ -143,12 +149,8 @@ class _Search:
             return self._worst * (1 + TOLERANCE) + TOLERANCE
         return self._best.cost * (1 - self._gap)
 
-    def _affordable_nodes(self) -> int:
-        num_variants, num_layers, num_devices = self._problems[0].cost_s.shape
-        num_kinds = len(set(self._room.alike.tolist()))
-        inner = num_layers / 6 if num_variants == 2 else 1.0
-        walk_s = 3e-9 * num_kinds * num_layers**2 * inner
-        return max(5, int(BUDGET_S / (NODE_S + 10 * walk_s * len(self._problems))))
+    def _is_spent(self) -> bool:
+        return self._room.work > self._max_work
 
     # bounds
 
@@ -159,10 +161,16 @@ class _Search:
         walks = []
         for r, replica in enumerate(self._replicas):
             walk = replica.walk(
-                classes, node.most[r], node.least[r], prices, must=room.must_of(r)
+                classes,
+                node.most[r],
+                node.least[r],
+                prices,
+                must=room.must_of(r),
+                max_work=room.max_work,
             )
             if walk is None:
                 return None
+            room.work += walk.work
             walks.append(walk)
         bound = sum(walk.value for walk in walks) - float(price @ room.capacity)
         bound += float((node.least * prices).sum())
@@ -179,7 +187,9 @@ class _Search:
         """Raises the node's bound as far as prices can; what is left to search below it."""
         room, bodies = self._room, self._bodies
         shape = (-1, len(room.capacity))
-        classes = room.classes(np.concatenate([node.most.reshape(shape), node.least.reshape(shape)]))
+        classes = room.classes(
+            np.concatenate([node.most.reshape(shape), node.least.reshape(shape)])
+        )
         penalty = 10 * self._worst + TOLERANCE
         master = Master(classes, room.capacity, room.host, node.least, penalty, bodies)
         for column in self._pool.values():
@@ -199,7 +209,8 @@ class _Search:
             if bound >= self._enough():
                 return [_Node(bound, node.most, node.least, best_price)]
             new = [column for column in priced.columns if id(column) not in known]
-            if number > 0 and (not new or master.value - bound <= TOLERANCE * abs(bound)):
+            is_closed = number > 0 and master.value - bound <= TOLERANCE * abs(bound)
+            if is_closed or (number > 0 and not new) or (number > 20 and self._is_spent()):
                 break
             for column in new:
                 known.add(id(column))

@@ -1,8 +1,8 @@
 """The provisioner's compiled functions, with explicit signatures.
 
-The rule: nothing here computes. What the kernels do is in walk.py and master.py, which also run
-uncompiled;
-import this module only where something is planned, since it compiles (or loads) them.
+The rule: nothing here computes. What the kernels do is in walk.py, beam.py and master.py, which
+also run uncompiled; import this module only where something is planned, since it compiles (or
+loads) them.
 """
 
 from __future__ import annotations
@@ -15,23 +15,25 @@ from numba import boolean, f8, i8, types
 from numba.extending import register_jitable
 
 from fmedge.sched import compiling
-from fmedge.sched.provision import master, walk
+from fmedge.sched.provision import beam, master, walk
 
 _started_s = perf_counter()
 
-_SOURCES = tuple(Path(str(file)) for file in (walk.__file__, master.__file__, __file__))
+_SOURCES = tuple(
+    Path(str(file)) for file in (walk.__file__, beam.__file__, master.__file__, __file__)
+)
 
 _FOLDER = compiling.cache_folder(Path(__file__).parent, f"kernels-{compiling.digest(_SOURCES)}")
 """Of this process."""
 
-for _helper in list(vars(walk).values()):
-    if getattr(_helper, "__module__", "") == walk.__name__:
+for _helper in (*vars(beam).values(), *vars(walk).values()):
+    if getattr(_helper, "__module__", "") in (beam.__name__, walk.__name__):
         register_jitable(error_model="numpy")(_helper)
 
 _types: Any = types
 
 cheapest_walk = compiling.compiled(
-    _types.Tuple([f8, i8, boolean])(
+    _types.Tuple([f8, i8, i8, f8])(
         f8[:, :, ::1],  # cost_sum
         i8[:, :, ::1],  # byte_sum
         i8[:, :, ::1],  # host_sum
@@ -47,7 +49,8 @@ cheapest_walk = compiling.compiled(
         i8[:, ::1],  # most
         i8[:, ::1],  # least
         f8[:, ::1],  # price
-        i8,  # max_uses
+        f8,  # max_work
+        boolean,  # wants_simple
         i8[:, ::1],  # path
     ),
     walk.cheapest_walk,
@@ -55,7 +58,9 @@ cheapest_walk = compiling.compiled(
 )
 
 solve = compiling.compiled(
-    i8(f8[::1], f8[:, ::1], f8[::1], i8[::1], f8[:, ::1], f8[::1], f8[::1], i8), master.solve, _FOLDER
+    i8(f8[::1], f8[:, ::1], f8[::1], i8[::1], f8[:, ::1], f8[::1], f8[::1], i8),
+    master.solve,
+    _FOLDER,
 )
 
 _took_s = perf_counter() - _started_s

@@ -6,15 +6,21 @@ so that many of few kinds cost no more than few.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fmedge.sched.provision.split import Ints, Part, Problem
+from fmedge.sched.provision.walk import FOUND, RELAXED
 
 OWN, OFF = 0, 1
 """Rows of bounds and prices: bytes on the range's device, and those that it puts on the host."""
+
+
+SMALL_WORK, LARGE_WORK = 8e6, 4e8
+"""Steps (1 to 3 ns each) that one walk of many, or of one replica alone, may take to be exact."""
 
 
 def compiled() -> Any:
@@ -46,7 +52,7 @@ def by_key(keys: Any) -> Classes:
     return Classes([numbers.setdefault(column.tobytes(), len(numbers)) for column in columns])
 
 
-def alike(problems: list[Problem], capacity: Ints) -> Ints:
+def alike(problems: Sequence[Problem], capacity: Ints) -> Ints:
     """int64[D]: equal numbers for devices that could be swapped without anything changing."""
     firsts: list[int] = []
     found = np.zeros(len(capacity), np.int64)
@@ -86,11 +92,13 @@ def _can_swap(problem: Problem, a: int, b: int) -> bool:
 @dataclass(frozen=True)
 class Walk:
     """path: int64[N, 6] of node, i, j, m, bytes on the device, bytes on the host. is_simple: no
-    device is used twice; otherwise `value` is a lower bound only."""
+    device is used twice. is_best: `value` is a lower bound of all walks. work: in steps."""
 
     value: float
     path: Ints
     is_simple: bool
+    is_best: bool
+    work: float
 
 
 class Replica:
@@ -124,12 +132,15 @@ class Replica:
         price: Any,
         *,
         must: int = -1,
-        max_uses: int = 4096,
+        max_work: float = SMALL_WORK,
+        wants_simple: bool = False,
     ) -> Walk | None:
-        """The cheapest walk, None if none fits. most, least int64[2, D], price float64[2, D], equal
-        within a class; must: a device that is a class of its own, or -1."""
+        """The cheapest walk, None if none fits (or with wants_simple none was found). Where it
+        takes more than max_work: a lower bound, or if wants_simple a walk that uses each device
+        once and is near the best. most, least int64[2, D] and price float64[2, D]: equal within a
+        class. must: a device that is a class of its own, or -1."""
         path = np.empty((self.problem.num_layers, 6), np.int64)
-        value, length, is_simple = self._bodies.cheapest_walk(
+        value, length, known, work = self._bodies.cheapest_walk(
             *self._sums,
             *self._rest,
             classes.devices,
@@ -140,10 +151,13 @@ class Replica:
             most,
             least,
             price,
-            max_uses,
+            max_work,
+            wants_simple,
             path,
         )
-        return Walk(value, path[:length], is_simple) if value < np.inf else None
+        if value == np.inf:
+            return None
+        return Walk(value, path[:length], known != RELAXED, known != FOUND, work)
 
     def cost(self, path: Ints, devices: list[int]) -> float:
         """Weighted, of a walk over these devices."""

@@ -29,7 +29,7 @@ class Part(NamedTuple):
 @dataclass(frozen=True)
 class Split:
     """ranges: in the order of layers. cost_s: without the problem's weight. bound_s: no split costs
-    less (proven); it is cost_s where the split is optimal."""
+    less (proven); it is cost_s where the split is optimal, and -inf for one of several replicas."""
 
     ranges: tuple[Part, ...]
     cost_s: float
@@ -125,7 +125,9 @@ def usage(problem: Problem, ranges: tuple[Part, ...]) -> Ints:
     for part, middle in zip(ranges, _middles(problem, ranges), strict=True):
         d, first, end = part.device, part.first, part.last + 1
         used[d] += problem.fixed_bytes[d]
-        used[d] += problem.nbytes[-1, first:middle, d].sum() + problem.nbytes[0, middle:end, d].sum()
+        used[d] += (
+            problem.nbytes[-1, first:middle, d].sum() + problem.nbytes[0, middle:end, d].sum()
+        )
         if end == problem.num_layers:
             used[d] += problem.last_bytes[d]
         if problem.host >= 0 and d != problem.host:
@@ -168,7 +170,8 @@ def best_split(
     or very many devices make the answer a search does it matter."""
     from fmedge.sched.provision.joint import best_joint
 
-    found = best_joint([problem], capacity, must_use=must_use, max_nodes=max_nodes)
+    alone = replace(problem, weight=1.0)
+    found = best_joint([alone], capacity, must_use=must_use, max_nodes=max_nodes)
     if found is None:
         return None
     (split,) = found.splits
@@ -184,9 +187,7 @@ class Explained:
     without_it: Split | None
 
 
-def explain(
-    problem: Problem, capacity: Ints, split: Split | None, device: int
-) -> Explained:
+def explain(problem: Problem, capacity: Ints, split: Split | None, device: int) -> Explained:
     """What it costs to use a device, or not to: `split`, the best one, is one of the two."""
     uses = split is not None and any(part.device == device for part in split.ranges)
     with_it = split if uses else best_split(problem, capacity, must_use=device)

@@ -7,8 +7,8 @@ needs it (decremental state space relaxation: Righini and Salani, "New dynamic p
 algorithms for the resource constrained elementary shortest path problem", Networks 51, 2008).
 
 Plain functions over numbers and arrays; kernels.py compiles them unchanged. Boundaries are numbered
-0..L: a range i, j holds layers i..j-1, of which i..m-1 are of variant 1 and the others of variant 0.
-Prefix sums have the shape [V, D, L + 1].
+0..L: a range i, j holds layers i..j-1, of which i..m-1 are of variant 1 and the others of variant
+0. Prefix sums have the shape [V, D, L + 1].
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from fmedge.sched.provision.beam import simple_walk
+
 INF = np.inf
+OPTIMAL, RELAXED, FOUND = 0, 1, 2
 
 
 def fill_ranges(
@@ -97,7 +100,7 @@ def cheapest_step(row: Any, rest: Any, i: int, end: int) -> float:
 
 def is_full(used: int, k: int, radix: Any, counts: Any) -> bool:
     """Node k is counted and all of its members are used."""
-    return radix[k] > 0 and used // radix[k] % (counts[k] + 1) == counts[k]
+    return bool(radix[k] > 0 and used // radix[k] % (counts[k] + 1) == counts[k])
 
 
 def fill_rests(
@@ -207,6 +210,19 @@ def fill_bytes(
         path[n, 5] = off + host_sum[0, d, j] - host_sum[0, d, m]
 
 
+def least_bytes(byte_sum: Any, devices: Any) -> Any:
+    """int64[L + 1]: what the layers behind each boundary need at least, wherever they lie."""
+    num_variants, _, num_bounds = byte_sum.shape
+    needs = np.zeros(num_bounds, np.int64)
+    for i in range(num_bounds - 2, -1, -1):
+        least = byte_sum[0, devices[0], i + 1] - byte_sum[0, devices[0], i]
+        for k in range(devices.shape[0]):
+            for v in range(num_variants):
+                least = min(least, byte_sum[v, devices[k], i + 1] - byte_sum[v, devices[k], i])
+        needs[i] = needs[i + 1] + least
+    return needs
+
+
 def most_overused(path: Any, length: int, counts: Any) -> int:
     """The node that a walk enters most often beyond the number of its members, or -1."""
     worst, worst_excess = -1, 0
@@ -237,15 +253,18 @@ def cheapest_walk(
     most: Any,
     least: Any,
     price: Any,
-    max_uses: int,
+    max_work: float,
+    wants_simple: bool,
     path: Any,
-) -> tuple[float, int, bool]:
-    """The least priced cost, the number of ranges in `path` (int64[L, 6]) and whether each device
-    is used once. Infinite: no walk fits. Where counting uses would need more than `max_uses`
-    states the walk may use a device twice, and the cost is a lower bound.
+) -> tuple[float, int, int, float]:
+    """The least priced cost, the number of ranges in `path` (int64[L, 6]), what is known of the
+    walk, and the work done, in inner steps.
 
-    counts int64[K]: members of each node. must: a node of one member that has to be used, or -1.
-    Prices, bounds and the other arrays: see fill_ranges.
+    Known: OPTIMAL (also where the cost is infinite: no walk fits); RELAXED: the cost is a lower
+    bound, and the walk uses a device twice; FOUND: the cost is the walk's, which may not be the
+    best. Counting uses stops where it would need more than max_work; then the answer is RELAXED, or
+    FOUND if wants_simple. counts int64[K]: members of each node. must: a node of one member that
+    has to be used, or -1. Prices, bounds and the other arrays: see fill_ranges.
     """
     num_nodes, num_bounds = devices.shape[0], cost_sum.shape[2]
     table = np.full((num_nodes, num_bounds, num_bounds), INF)
@@ -260,21 +279,39 @@ def cheapest_walk(
     if must >= 0:
         radix[must] = 1
         num_uses = 2
+    step_work = 1.0 * num_nodes * num_bounds * num_nodes
+    for k in range(num_nodes):
+        for i in range(num_bounds):
+            step_work += max(0, ends[k, i] - i)
+    work = step_work
+    if cost_sum.shape[0] == 2:
+        work *= num_bounds / 3
     while True:
+        work += step_work * num_uses
         rest = np.full((num_uses, num_nodes, num_bounds), INF)
         entered = np.full((num_uses, num_nodes, num_bounds), INF)
         value = fill_rests(
             table, ends, hop, devices, counts, radix, must, weight, rest, entered
         )  # fmt: skip
         if value == INF:
-            return value, 0, True
+            return value, 0, OPTIMAL, work
         length = trace(
             table, middles, ends, hop, devices, counts, radix, weight, rest, entered, path
         )  # fmt: skip
         k = most_overused(path, length, counts)
-        is_simple = k < 0
-        if is_simple or num_uses * (counts[k] + 1) > max_uses:
+        known = OPTIMAL
+        if k >= 0 and work + step_work * num_uses * (counts[k] + 1) > max_work:
+            known = RELAXED
+            if wants_simple:
+                known = FOUND
+                needs = least_bytes(byte_sum, devices)
+                value, length = simple_walk(
+                    table, middles, ends, hop, devices, counts, radix, weight, rest, most, needs,
+                    path,
+                )  # fmt: skip
+                work += 20 * step_work
+        if k < 0 or known != OPTIMAL:
             fill_bytes(byte_sum, host_sum, fixed_bytes, last_bytes, devices, path, length)
-            return value, length, is_simple
+            return value, length, known, work
         radix[k] = num_uses
         num_uses *= counts[k] + 1
