@@ -14,11 +14,12 @@ none belongs to a card. A device whose figures were measured reaches them.
     caches      with flash attention at kv_efficiency * bandwidth; without it, and for scores in a
                 prefill, see the constants below.
 
-LAW's first line is fitted to the decode speeds of one model in two types on 16 NVIDIA cards
-(llama.cpp of May 2024; bench/plan/speed.py, which leaves each card out in turn), its second to the
-prefill speeds there; the exponents, HOP_S and the split of launches were chosen because they also
-hold for a model of 70B and for 2 to 8 cards in the same publication (XiongjieDai,
-GPU-Benchmarks-on-LLM-Inference), which none of the numbers is fitted to.
+The first four constants of LAW are fitted to the decode speeds of one model in two types on 16
+NVIDIA cards (llama.cpp of May 2024; bench/plan/speed.py, which leaves each card out in turn), the
+others to the prefill speeds there. The exponents and the split of launches were chosen, and HOP_S
+and what is slower without flash attention set, by further runs of the same publication
+(XiongjieDai, GPU-Benchmarks-on-LLM-Inference: 70B, 2 to 8 cards, deeper caches, Apple). Later
+builds launch faster: on small models these priors err towards slow.
 """
 
 from __future__ import annotations
@@ -69,8 +70,9 @@ pull requests 17505 and 26284)."""
 ATTENTION_EFFICIENCY = 0.25
 """Of the peak, by flash attention in a prefill: RTX 3090 at a depth of 32k tokens (the same)."""
 
-PLAIN_KV_S_GHZ = 5.3e-12
-"""Without flash attention, seconds x GHz a byte beside the read: soft-max rows are few and long."""
+PLAIN_KV_SHARE, PLAIN_KV_S_GHZ = 0.8, 5.3e-12
+"""Without flash attention: the share of a cache that is read at full bandwidth, and seconds x GHz
+for each of its bytes beside that: rows of the soft-max are few and long."""
 
 SCORE_BYTES = 31
 """Without flash attention, memory traffic of each score of a prefill: written, normalised, read."""
@@ -159,7 +161,7 @@ def rates(device: Device, *, has_flash: bool = True, law: Law = LAW) -> Rates:
         kv_byte_s=byte_s,
         flop_s=flop_s,
         quant_flops=1.0,
-        attention_flop_s=flop_s,
+        attention_flop_s=flop_s * (law.compute_efficiency / ATTENTION_EFFICIENCY if is_gpu else 1),
         score_s=0.0,
         layer_s=_launch_s(law, ghz) if is_gpu else CPU_LAYER_S,
         is_gpu=is_gpu,
@@ -188,7 +190,7 @@ def _gpu(device: Device, card: Card, has_flash: bool, law: Law) -> Rates:
     if card.power_w:
         joules = law.coarse_flop_j if card.generation in _COARSE else law.flop_j
         flop_s = _norm(flop_s, joules / card.power_w)
-    plain_kv_s = byte_s / 1.25 + PLAIN_KV_S_GHZ / card.boost_ghz
+    plain_kv_s = PLAIN_KV_SHARE * byte_s + PLAIN_KV_S_GHZ / card.boost_ghz
     return Rates(
         byte_s=_norm(byte_s / read_efficiency, 1 / (law.sm_bytes * sm_hz) if is_nvidia else 0.0),
         unpack_s=1 / (APPLE_CORE_WEIGHTS * sm_hz) if card.maker == "apple" else 0.0,

@@ -124,7 +124,8 @@ def test_a_batch_flows_through_local_gpus_as_through_a_pipeline() -> None:
     assert cost.predict(shape, moved, four_ranges, devices, point).ttft_s > one.ttft_s
 
 
-# Tokens/s in the same publication as the law's data, of runs that no constant is fitted to.
+# Tokens/s in the same publication as the law's data, of runs that its fit does not see (HOP_S and
+# what is Apple's were set by such runs).
 @pytest.mark.parametrize(
     ("kind", "count", "size", "quant", "decode_tok_s"),
     [
