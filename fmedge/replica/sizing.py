@@ -76,12 +76,12 @@ class Sizer:
         """The most that several layouts take, on devices of the most wasteful kind in `devices`
         (none: a card's), and where a model has experts also with those on the host. Not exact for
         any one placement: `size` is."""
-        sizing = await self._roles(shape, engine, devices)
+        sizing = await self._roles(shape, engine, devices, is_thorough=_is_mixed(shape))
         if not any(layer.expert_bytes for layer in shape.layers) or all(d.is_host for d in devices):
             return sizing
         overrides = (*engine.tensor_overrides, (_ALL_EXPERTS, _HOST))
         apart = replace(engine, tensor_overrides=overrides)
-        return replace(sizing, experts=await self._roles(shape, apart, devices))
+        return replace(sizing, experts=await self._roles(shape, apart, devices, is_thorough=False))
 
     async def check_vocab(self, path: str) -> int:
         """Tokens of the file's vocabulary: llama.cpp can open it without dying."""
@@ -104,7 +104,12 @@ class Sizer:
         await self.close()
 
     async def _roles(
-        self, shape: ModelShape, engine: EngineSettings, devices: Sequence[Device]
+        self,
+        shape: ModelShape,
+        engine: EngineSettings,
+        devices: Sequence[Device],
+        *,
+        is_thorough: bool,
     ) -> Sizing:
         plan = _most_wasteful(devices)
         layouts = [
@@ -112,7 +117,7 @@ class Sizer:
                 _placed(engine, shares),
                 [{**plan, "name": f"device{i}"} for i in range(len(shares))],
             )
-            for shares in _layouts(shape)
+            for shares in _layouts(shape, is_thorough=is_thorough)
         ]
         rows = await self._size(shape.file, layouts)
         alone: list[DeviceMemory] = []
@@ -187,7 +192,7 @@ def _most_wasteful(devices: Sequence[Device]) -> dict[str, Any]:
     }
 
 
-def _layouts(shape: ModelShape) -> list[tuple[int, ...]]:
+def _layouts(shape: ModelShape, *, is_thorough: bool) -> list[tuple[int, ...]]:
     """Layers on each device, the head counted and the rest on the host; none at all first. Buffers
     differ with how many layers a device has, and where kinds of layers alternate also with the
     kinds that meet at its ends."""
@@ -195,11 +200,10 @@ def _layouts(shape: ModelShape) -> list[tuple[int, ...]]:
     half, third = whole // 2, whole // 3
     layouts: list[tuple[int, ...]] = [(whole,), (half, whole - half), (half,), (1, half)]
     layouts += [(1, whole - 2, 1), (whole - 1,), (1, whole - 2)]
-    if _is_mixed(shape):
-        near = range(1, min(_PERIOD, whole - 1) + 1)
+    if is_thorough:
         layouts += [(third, third, whole - 2 * third), (1, third, whole - 1 - third)]
-        layouts += [(k,) for k in near] + [(k, 1) for k in near] + [(1, k) for k in near]
-        layouts += [(k, whole - k) for k in near] + [(whole - k, k) for k in near]
+        layouts += [(k,) for k in range(1, _PERIOD + 1)]
+        layouts += [(k, whole - k) for k in range(1, _PERIOD // 2 + 1)]
     fitting = [shares for shares in layouts if min(shares) > 0 and sum(shares) <= whole]
     return [(), *dict.fromkeys(fitting)]
 
