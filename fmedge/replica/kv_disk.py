@@ -11,13 +11,14 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from time import monotonic
 from typing import Any, TypeVar
 
 from fmedge.replica.kv_files import KvFile, KvFiles
 
 WRITER_NICENESS = 10
+CLOSE_TIMEOUT_S = 1.0
 
 T = TypeVar("T")
 Then = Callable[[T | BaseException], None]
@@ -33,7 +34,9 @@ class KvDisk:
         self._writer = ThreadPoolExecutor(1, "fmedge-kv-write", initializer=_be_nice)
         self._done: deque[tuple[Then[Any], Future[Any]]] = deque()
         self._has_done = threading.Event()
-        self._num_pending = 0
+        self._num_pending = 0  # not told yet
+        self._unfinished: set[Future[Any]] = set()
+        self._promised: set[Future[Any]] = set()
 
     def open(self, then: Then[tuple[list[KvFile], int]]) -> None:
         self._submit(self._writer, self._files.open, then)
@@ -48,7 +51,9 @@ class KvDisk:
         self._submit(self._writer, lambda: self._files.remove(path), _ignore)
 
     def clear(self, owner: str | None) -> None:
-        self._submit(self._writer, lambda: self._files.clear(owner), _ignore)
+        cleared = self._submit(self._writer, lambda: self._files.clear(owner), _ignore)
+        self._promised.add(cleared)
+        cleared.add_done_callback(self._promised.discard)
 
     def poll(self) -> None:
         """Tell what was done since."""
@@ -73,15 +78,23 @@ class KvDisk:
             self.poll()
 
     def close(self) -> None:
-        """What has not begun never will; what has is waited for."""
-        self._reader.shutdown(cancel_futures=True)
-        self._writer.shutdown(cancel_futures=True)
+        """What has not begun never will, but for what was to be cleared; the rest is waited for
+        for CLOSE_TIMEOUT_S."""
+        wait(set(self._promised), CLOSE_TIMEOUT_S)
+        unfinished = {future for future in set(self._unfinished) if not future.cancel()}
+        wait(unfinished, CLOSE_TIMEOUT_S)
+        self._reader.shutdown(wait=False)
+        self._writer.shutdown(wait=False)
 
-    def _submit(self, pool: ThreadPoolExecutor, job: Callable[[], T], then: Then[T]) -> None:
+    def _submit(self, pool: ThreadPoolExecutor, job: Callable[[], T], then: Then[T]) -> Future[T]:
         self._num_pending += 1
-        pool.submit(job).add_done_callback(lambda future: self._on_done(then, future))
+        future = pool.submit(job)
+        self._unfinished.add(future)
+        future.add_done_callback(lambda future: self._on_done(then, future))
+        return future
 
     def _on_done(self, then: Then[Any], future: Future[Any]) -> None:
+        self._unfinished.discard(future)
         if not future.cancelled():
             self._done.append((then, future))
             self._has_done.set()

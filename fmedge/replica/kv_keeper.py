@@ -94,6 +94,10 @@ class KvKeeper:
             self._store.wait()
         return awaits_disk
 
+    def close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+
     def take_spent_s(self) -> float:
         """Time that copies took since it was asked last: it is no step's."""
         return 0.0 if self._store is None else self._store.take_spent_s()

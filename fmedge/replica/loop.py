@@ -150,8 +150,9 @@ class EngineLoop:
         return self._run_planned_step()
 
     def close(self) -> None:
-        """End the grammar thread; the engine is the caller's to close."""
+        """End the grammar thread and the store's; the engine is the caller's to close."""
         self._intake.close()
+        self._placement.keeper.close()
 
     @property
     def is_idle(self) -> bool:

@@ -124,7 +124,6 @@ def run(wanted: Sequence[Request], engine: FakeEngine, store: KvStore | None = N
             break
     else:
         raise AssertionError("the loop did not come to rest")
-    loop.close()
 
     for i, request in enumerate(wanted):
         tokens, finish = alone[i]
@@ -143,6 +142,7 @@ def run(wanted: Sequence[Request], engine: FakeEngine, store: KvStore | None = N
             assert ended[i] == finish
     assert loop.num_running == loop.num_waiting == 0
     loop.clear_cache()
+    loop.close()
     assert engine.cells_used == 0
 
 
