@@ -13,6 +13,7 @@ from msgspec import Struct
 from fmedge import __version__
 from fmedge.dispatch import DispatcherStatus
 from fmedge.server.plan import ModelPlan
+from fmedge.server.provisioner import ProvisionerStatus
 from fmedge.server.residency import ModelResidency
 
 
@@ -40,7 +41,8 @@ class ModelFacts(Struct, frozen=True, kw_only=True):
 
 class AdminStatus(Struct, frozen=True, kw_only=True):
     """The server, its models and their replicas. residency: what is in memory, where and why;
-    empty where models are loaded once and stay."""
+    empty where models are loaded once and stay. provisioner: the plan in force, None where the
+    configuration decides."""
 
     version: str
     pid: int
@@ -48,6 +50,7 @@ class AdminStatus(Struct, frozen=True, kw_only=True):
     models: list[ModelFacts]
     load: DispatcherStatus
     residency: list[ModelResidency] = []
+    provisioner: ProvisionerStatus | None = None
 
 
 def add_routes(
@@ -55,6 +58,7 @@ def add_routes(
     status: Callable[[], DispatcherStatus],
     plans: list[ModelPlan],
     residency: Callable[[], list[ModelResidency]] = list,
+    provisioner: Callable[[], ProvisionerStatus | None] = lambda: None,
 ) -> None:
     started_s = time.monotonic()
     facts = [
@@ -87,6 +91,7 @@ def add_routes(
             models=facts,
             load=status(),
             residency=residency(),
+            provisioner=provisioner(),
         )
         return web.Response(body=msgspec.json.encode(body), content_type="application/json")
 

@@ -17,16 +17,18 @@ import signal
 import socket
 import ssl
 import sys
+from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fmedge.config import Config, state_dir, unknown_variables
-from fmedge.errors import FmedgeError, ModelNotFoundError, UnavailableError
+from fmedge.errors import FmedgeError, UnavailableError
 from fmedge.server import access, listener, logs
+from fmedge.server.kv_places import KvPlaces
 from fmedge.server.learned import keep, relearn
-from fmedge.server.plan import ModelPlan, plan_models, serve_model
+from fmedge.server.plan import ModelPlan, plan_models
 from fmedge.server.promises import http_settings, workflow_settings
 from fmedge.server.state import StateStore
 
@@ -34,14 +36,14 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from fmedge.dispatch import Dispatcher
+    from fmedge.dispatch.replicas import Profiler
     from fmedge.http.settings import HttpSettings
     from fmedge.models.served import ServedModel
     from fmedge.replica.interface import Replica
     from fmedge.sched.profile import StepProfile
-    from fmedge.server.profiles import Profiler
-    from fmedge.types import EngineInfo, EngineSettings
+    from fmedge.server.backends import Backends
+    from fmedge.types import EngineInfo
 
-LOAD_TIMEOUT_S = 3600.0
 USUAL_KERNELS_S = 3.0
 CLOSE_TIMEOUT_S = 5.0
 HURRIED_CLOSE_TIMEOUT_S = 0.5
@@ -73,8 +75,8 @@ def run(config: Config, *, lifeline_fd: int | None = None) -> int:
         state = StateStore(state_dir(config.server.state_dir), is_writer=lifeline_fd is None)
         import uvloop
 
-        server = _Server(config, plans, settings, state, tls, sockets, lifeline_fd)
-        with contextlib.closing(state):
+        with contextlib.closing(state), KvPlaces(config.server) as kv:
+            server = _Server(config, plans, settings, state, kv, tls, sockets, lifeline_fd)
             return uvloop.run(server.serve())
     finally:
         listener.close(sockets, config.server)
@@ -83,23 +85,24 @@ def run(config: Config, *, lifeline_fd: int | None = None) -> int:
                 Path(config.server.unix_socket).parent.rmdir()
 
 
-def build_dispatcher(config: Config, plans: list[ModelPlan], profiler: Profiler) -> Dispatcher:
+def build_dispatcher(config: Config, profile: Profiler) -> Dispatcher:
     """The one place where the configuration reaches the scheduler. Call it on the event loop."""
     from fmedge.dispatch import Dispatcher
     from fmedge.sched.core import CoreSettings
 
     server = config.server
-    engines = {replica.name: replica.engine for plan in plans for replica in plan.replicas}
-    kernels = asyncio.create_task(_load_kernels())
+    is_estimated = server.policy == "fmedge"
+    kernels = asyncio.create_task(_load_kernels()) if is_estimated else None
 
-    async def profile(replica: Replica, _: EngineInfo) -> StepProfile:
-        await asyncio.shield(kernels)
-        return await profiler.obtain(replica, engines[replica.name])
+    async def loaded(replica: Replica, info: EngineInfo) -> StepProfile | None:
+        if kernels is not None:
+            await asyncio.shield(kernels)
+        return await profile(replica, info)
 
     return Dispatcher(
         CoreSettings(max_waiting=server.max_queued_requests),
         policy=server.policy,
-        profiler=profile if server.policy == "fmedge" else None,
+        profiler=loaded,
         workflows=workflow_settings(config),
     )
 
@@ -130,6 +133,7 @@ class _Server:
         plans: list[ModelPlan],
         settings: HttpSettings,
         state: StateStore,
+        kv: KvPlaces,
         tls: ssl.SSLContext | None,
         sockets: list[socket.socket],
         lifeline_fd: int | None,
@@ -138,6 +142,7 @@ class _Server:
         self._plans = plans
         self._settings = settings
         self._state = state
+        self._kv = kv
         self._tls = tls
         self._sockets = sockets
         self._lifeline = None if lifeline_fd is None else socket.socket(fileno=lifeline_fd)
@@ -149,16 +154,19 @@ class _Server:
     async def serve(self) -> int:
         self._watch_for_stop()
         self._state.open()
-        dispatcher = self._start_workers()
+        backends = self._build_backends()
+        dispatcher = build_dispatcher(self._config, backends.profile)
+        for name in self._learned():
+            relearn(self._state, name, partial(dispatcher.forecast.restore, name))
         is_over = asyncio.Event()
         keeping = asyncio.create_task(keep(self._state, dispatcher.forecast.save, is_over))
         runner: web.AppRunner | None = None
         try:
             loading = await self._show_loading(dispatcher)
             try:
-                if not await self._until_loaded(dispatcher):
+                if not await self._until_loaded(backends, dispatcher):
                     return self._exit_code
-                runner = await self._start_http(dispatcher)
+                runner = await self._start_http(backends, dispatcher)
             finally:
                 await loading.cleanup()
             self._say_ready()
@@ -171,6 +179,7 @@ class _Server:
                     await asyncio.wait_for(runner.cleanup(), deadline_s)
             for model in self._models.values():
                 model.close()
+            await backends.close()
             await dispatcher.close(deadline_s)
             is_over.set()
             await keeping
@@ -178,21 +187,19 @@ class _Server:
 
     # --- start ---
 
-    def _start_workers(self) -> Dispatcher:
-        from fmedge.dispatch.forecast import LEARNED
-        from fmedge.replica.local import LocalReplica
+    def _build_backends(self) -> Backends:
+        from fmedge.server.backends import Backends
         from fmedge.server.profiles import Profiler, ProfileStore
 
         server = self._config.server
         store = ProfileStore(state_dir(server.state_dir))
-        self._profiler = Profiler(store, is_prior_only=server.profile == "prior")
-        dispatcher = build_dispatcher(self._config, self._plans, self._profiler)
-        for name in LEARNED:
-            relearn(self._state, name, partial(dispatcher.forecast.restore, name))
-        for plan in self._plans:
-            for replica in plan.replicas:
-                dispatcher.add_replica(LocalReplica(replica.name, plan.name, replica.engine))
-        return dispatcher
+        profiler = Profiler(store, is_prior_only=server.profile == "prior")
+        return Backends(self._config, self._plans, self._state, profiler, self._kv)
+
+    def _learned(self) -> Sequence[str]:
+        from fmedge.dispatch.forecast import LEARNED
+
+        return LEARNED
 
     async def _show_loading(self, dispatcher: Dispatcher) -> web.AppRunner:
         # In a thread, because it is slow: the workers are told what to load meanwhile.
@@ -202,12 +209,12 @@ class _Server:
         app = loading.loading_app(dispatcher.status)
         return await self._listen_with(web.AppRunner(app, access_log=None))
 
-    async def _until_loaded(self, dispatcher: Dispatcher) -> bool:
+    async def _until_loaded(self, backends: Backends, dispatcher: Dispatcher) -> bool:
         """False when told to stop before that."""
-        await asyncio.to_thread(import_module, "fmedge.http.app")  # while the workers load
-        loaded = asyncio.create_task(dispatcher.wait_ready(LOAD_TIMEOUT_S))
+        loaded = asyncio.create_task(backends.start(dispatcher))
         stopped = asyncio.create_task(self._stop.wait())
         try:
+            await asyncio.to_thread(import_module, "fmedge.http.app")  # while the workers load
             await asyncio.wait((loaded, stopped), return_when=asyncio.FIRST_COMPLETED)
             if self._stop.is_set():
                 return False
@@ -220,43 +227,17 @@ class _Server:
             await asyncio.wait((loaded, stopped))
         return True
 
-    async def _start_http(self, dispatcher: Dispatcher) -> web.AppRunner:
+    async def _start_http(self, backends: Backends, dispatcher: Dispatcher) -> web.AppRunner:
         from fmedge.http.app import build_app, build_runner
-        from fmedge.server import admin
-        from fmedge.server.profiling import profile_handler
 
-        loaded = {
-            load.status.name: load.status.info
-            for model in dispatcher.status().models
-            for load in model.replicas
-            if load.status.info is not None
-        }
-        for plan in self._plans:  # in a thread, because a large vocabulary takes its time
-            self._models[plan.name] = await asyncio.to_thread(serve_model, plan, loaded)
+        self._models = await backends.serve_models(dispatcher)
         app = build_app(dispatcher, self._models, self._settings)
-        admin.add_routes(app, dispatcher.status, self._plans)
-        app.router.add_post(
-            "/admin/profile", profile_handler(partial(self._measure, dispatcher), self._replicas_of)
-        )
+        backends.add_routes(app, dispatcher)
         runner = await self._listen_with(build_runner(app))
         # What lives now lives until the end: the collector need not look at it again.
         gc.collect()
         gc.freeze()
         return runner
-
-    async def _measure(
-        self, dispatcher: Dispatcher, name: str, engine: EngineSettings, budget_s: float
-    ) -> StepProfile:
-        async def measured(replica: Replica, _: EngineInfo) -> StepProfile:
-            return await self._profiler.measure(replica, engine, budget_s=budget_s)
-
-        return await dispatcher.measure(name, measured)
-
-    def _replicas_of(self, model: str) -> list[tuple[str, EngineSettings]]:
-        for plan in self._plans:
-            if model in (plan.name, *plan.aliases):
-                return [(replica.name, replica.engine) for replica in plan.replicas]
-        raise ModelNotFoundError(f"The model `{model[:100]}` is not served here.")
 
     async def _listen_with(self, runner: web.AppRunner) -> web.AppRunner:
         """Serves on copies of the sockets, which stay open when the runner is done."""

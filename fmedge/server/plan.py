@@ -4,7 +4,7 @@ replicas of one model hold the same one."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from fmedge.config import ModelConfig, ReplicaConfig, check_replica, not_served
 from fmedge.errors import ConfigError, ModelFileError, ModelNotFoundError
-from fmedge.types import EngineInfo, EngineSettings
+from fmedge.types import EngineSettings
 
 if TYPE_CHECKING:
     from fmedge.models.metadata import ModelMetadata
@@ -174,27 +174,21 @@ def _read_template(file: str) -> str | None:
         raise ConfigError(f"{file}: cannot read the chat template: {reason}") from error
 
 
-def serve_model(plan: ModelPlan, loaded: Mapping[str, EngineInfo]) -> ServedModel:
+def serve_model(plan: ModelPlan, path: str, ctx_size: int) -> ServedModel:
     """The model as http needs it.
 
-    loaded: what each loaded replica says of itself, by name; at least one of the plan's. The
-    vocabulary is read from its file, which a worker has survived. The longest request is what
-    every replica can take, those included that have yet to load.
+    path: of a file of it that a child process has survived; its vocabulary is read here. ctx_size:
+    of the longest request, which every replica can take.
     """
     from fmedge._native.vocab import Vocab
     from fmedge.models.served import ServedModel
 
-    first = next(replica for replica in plan.replicas if replica.name in loaded)
-    sizes = [
-        loaded[replica.name].ctx_size if replica.name in loaded else replica.engine.ctx_size
-        for replica in plan.replicas
-    ]
     return ServedModel(
         name=plan.name,
         aliases=plan.aliases,
-        vocab=Vocab.open(first.engine.model_path),
+        vocab=Vocab.open(path),
         metadata=plan.metadata,
-        ctx_size=min(size for size in sizes if size),
+        ctx_size=ctx_size,
         created=int(Path(plan.engine.model_path).stat().st_mtime),
         chat_template=plan.chat_template,
     )

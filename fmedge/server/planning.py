@@ -166,7 +166,8 @@ def _timed_plan(request: PlanRequest) -> Plan:
 
 
 class _Sizes:
-    """Asks llama.cpp once for each engine. Called in the planner's thread."""
+    """Asks llama.cpp once for each octave of context and slots, the most of which is as good for
+    the others in it: compute buffers grow little with either. Called in the planner's thread."""
 
     def __init__(
         self, sizer: Sizer, devices: Sequence[Device], loop: asyncio.AbstractEventLoop
@@ -178,9 +179,12 @@ class _Sizes:
         self._failed: set[str] = set()
 
     def __call__(self, shape: ModelShape, engine: EngineSettings) -> Sizing | None:
-        if engine not in self._known:
-            self._known[engine] = self._ask(shape, engine)
-        return self._known[engine]
+        asked = replace(
+            engine, slots=_power_of_two(engine.slots), ctx_size=_power_of_two(engine.ctx_size)
+        )
+        if asked not in self._known:
+            self._known[asked] = self._ask(shape, asked)
+        return self._known[asked]
 
     def _ask(self, shape: ModelShape, engine: EngineSettings) -> Sizing | None:
         if shape.file in self._failed:
@@ -192,6 +196,11 @@ class _Sizes:
             self._failed.add(shape.file)
             log.warning("%s: llama.cpp does not size it, so bounds do: %s", shape.file, error)
             return None
+
+
+def _power_of_two(value: int) -> int:
+    """The least that is no less."""
+    return 1 << max(0, value - 1).bit_length()
 
 
 async def plan_for(

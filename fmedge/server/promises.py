@@ -10,7 +10,7 @@ from fmedge.config import Config, nearest, not_served
 from fmedge.errors import ConfigError
 from fmedge.http.settings import ApiKey, HttpSettings
 from fmedge.server.plan import ModelPlan
-from fmedge.types import WorkflowSettings
+from fmedge.types import Promise, WorkflowSettings
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def http_settings(
         max_concurrent_requests=server.max_concurrent_requests,
         max_connections=server.max_connections,
         keepalive_timeout_s=server.keepalive_timeout_s,
-        sla_classes={name: sla.promise(name) for name, sla in config.sla.items()},
+        sla_classes=sla_promises(config),
         class_of_key=class_of_key(config, keys),
         class_of_model=class_of_model(config, plans),
         class_of_tier={
@@ -37,6 +37,11 @@ def http_settings(
         default_class=server.default_sla,
         workflows=workflow_settings(config),
     )
+
+
+def sla_promises(config: Config) -> dict[str, Promise]:
+    """By class."""
+    return {name: sla.promise(name) for name, sla in config.sla.items()}
 
 
 def workflow_settings(config: Config) -> Mapping[str, WorkflowSettings]:

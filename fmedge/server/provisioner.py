@@ -118,6 +118,10 @@ class Provisioner:
             problems=self._problems,
         )
 
+    def planned(self, model: str) -> list[PlannedReplica]:
+        """A model's replicas in the plan in force."""
+        return [r for r in self._plan.replicas if r.model == model] if self._plan else []
+
     # --- what loads teach ---
 
     async def loaded(self, name: str, info: EngineInfo) -> None:
@@ -198,7 +202,7 @@ class Provisioner:
         assert self._plan is not None
         if not present <= set(self._devices):
             # What is known keeps its memory as it was before anything of ours lay there.
-            found = {device.name: device for device in await self._look()}
+            found = {device.name: device for device in await self._look(is_serving=True)}
             self._devices = found | self._devices
         rates = observed.rates(seen)
         try:
@@ -235,10 +239,10 @@ class Provisioner:
 
     # --- what there is ---
 
-    async def _look(self) -> Sequence[Device]:
+    async def _look(self, *, is_serving: bool = False) -> Sequence[Device]:
         from fmedge.server.planning import look_at_devices
 
-        return await look_at_devices(self._config)
+        return await look_at_devices(self._config, is_serving=is_serving)
 
     def _present(self) -> list[Device]:
         return [d for d in self._devices.values() if _key(d) in self._replanner.devices]

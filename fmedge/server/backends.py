@@ -1,0 +1,195 @@
+"""The replicas of one server: as configured, or planned, loaded in turns and planned again.
+
+With placement = "manual" each replica is what its configuration says, and stays. Else the
+provisioner plans, the model manager loads what fits and what is asked for, and `watch` keeps both
+up to date.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from fmedge.config import Config
+from fmedge.errors import ModelNotFoundError
+from fmedge.replica.local import LocalReplica
+from fmedge.server import admin
+from fmedge.server.kv_places import KvPlaces
+from fmedge.server.placements import Placements
+from fmedge.server.plan import ModelPlan, serve_model
+from fmedge.server.profiles import Profiler
+from fmedge.server.profiling import profile_handler
+from fmedge.server.promises import sla_promises
+from fmedge.server.provisioner import Provisioner
+from fmedge.server.state import StateStore
+from fmedge.types import EngineInfo, EngineSettings
+
+if TYPE_CHECKING:
+    from fmedge.dispatch import Dispatcher
+    from fmedge.models.served import ServedModel
+    from fmedge.replica.interface import Replica
+    from fmedge.sched.profile import StepProfile
+    from fmedge.sched.provision.plan import PlannedReplica
+    from fmedge.server.residency import ModelManager
+
+LOAD_TIMEOUT_S = 3600.0
+
+
+class Backends:
+    """Create it on the event loop; `start`, then what needs models, then `close`."""
+
+    def __init__(
+        self,
+        config: Config,
+        plans: Sequence[ModelPlan],
+        state: StateStore,
+        profiler: Profiler,
+        kv: KvPlaces,
+    ) -> None:
+        self._config = config
+        self._plans = plans
+        self._profiler = profiler
+        self._kv = kv
+        self._engines: dict[str, tuple[str, EngineSettings]] = {}
+        """Of each replica that was ever made, by name: its model and what it was loaded with."""
+        self._manager: ModelManager | None = None
+        self._provisioner: Provisioner | None = None
+        if config.server.placement != "manual":
+            placements = Placements(config, plans, state)
+            self._provisioner = Provisioner(config, placements, sla_promises(config))
+
+    async def start(self, dispatcher: Dispatcher) -> None:
+        """Returns when every model serves that shall be loaded from the start.
+
+        UnavailableError where one cannot be, NoPlanError where it fits nowhere.
+        """
+        if self._provisioner is None:
+            for plan in self._plans:
+                for replica in plan.replicas:
+                    dispatcher.add_replica(self._make(replica.name, plan.name, replica.engine))
+        else:
+            await self._start_planned(dispatcher, self._provisioner)
+        await dispatcher.wait_ready(LOAD_TIMEOUT_S)
+        if self._config.server.placement == "auto" and self._provisioner and self._manager:
+            self._provisioner.watch(dispatcher, self._manager)
+
+    async def _start_planned(self, dispatcher: Dispatcher, provisioner: Provisioner) -> None:
+        from fmedge.sched.resident import ModelRule, ResidencySettings
+        from fmedge.server.residency import ModelManager
+
+        server = self._config.server
+        plan = await provisioner.plan()
+        self._manager = ModelManager(
+            dispatcher,
+            self._make_planned,
+            settings=ResidencySettings(min_resident_s=server.min_resident_s),
+            save_kv=self._kv.outlives_replicas,
+            replan=provisioner.replan,
+        )
+        rules = {
+            plan.name: ModelRule(is_pinned=model.pinned, keep_alive_s=server.keep_alive_s)
+            for plan, model in zip(self._plans, self._config.models, strict=True)
+        }
+        self._manager.apply(plan, rules)
+        await self._manager.start()
+
+    async def close(self) -> None:
+        """No more decisions; replicas are the dispatcher's to close."""
+        if self._provisioner is not None:
+            await self._provisioner.close()
+        if self._manager is not None:
+            await self._manager.close()
+
+    def _make_planned(self, planned: PlannedReplica) -> Replica:
+        return self._make(planned.name, planned.model, planned.engine)
+
+    def _make(self, name: str, model: str, engine: EngineSettings) -> Replica:
+        self._engines[name] = model, engine
+        return LocalReplica(name, model, engine, kv_store=self._kv.settings)
+
+    # --- profiles ---
+
+    async def profile(self, replica: Replica, info: EngineInfo) -> StepProfile | None:
+        """What a replica that has loaded costs; None where nobody asks."""
+        if self._provisioner is not None:
+            await self._provisioner.loaded(replica.name, info)
+        if self._config.server.policy != "fmedge":
+            return None
+        return await self._profiler.obtain(replica, self._engines[replica.name][1])
+
+    async def _measure(
+        self, dispatcher: Dispatcher, name: str, engine: EngineSettings, budget_s: float
+    ) -> StepProfile:
+        async def measured(replica: Replica, _: EngineInfo) -> StepProfile:
+            return await self._profiler.measure(replica, engine, budget_s=budget_s)
+
+        return await dispatcher.measure(name, measured)
+
+    def _replicas_of(self, dispatcher: Dispatcher, model: str) -> list[tuple[str, EngineSettings]]:
+        name = self._name_of(model)
+        running = next((m.replicas for m in dispatcher.status().models if m.name == name), ())
+        return [(load.status.name, self._engines[load.status.name][1]) for load in running]
+
+    def _name_of(self, model: str) -> str:
+        for plan in self._plans:
+            if model in (plan.name, *plan.aliases):
+                return plan.name
+        raise ModelNotFoundError(f"The model `{model[:100]}` is not served here.")
+
+    # --- what is served ---
+
+    async def serve_models(self, dispatcher: Dispatcher) -> dict[str, ServedModel]:
+        """The models as http needs them. A vocabulary is opened in a thread, as a large one takes
+        its time, and only after a worker or a child of the sizer has survived the file."""
+        from fmedge.replica.sizing import Sizer
+
+        loaded = {
+            load.status.name: load.status.info
+            for model in dispatcher.status().models
+            for load in model.replicas
+            if load.status.info is not None
+        }
+        served: dict[str, ServedModel] = {}
+        async with Sizer() as sizer:
+            for plan in self._plans:
+                sizes, path = self._sizes(plan, loaded)
+                if not path:
+                    path = plan.engine.model_path
+                    await sizer.check_vocab(path)
+                served[plan.name] = await asyncio.to_thread(serve_model, plan, path, min(sizes))
+        return served
+
+    def _sizes(self, plan: ModelPlan, loaded: dict[str, EngineInfo]) -> tuple[list[int], str]:
+        """Context of each of the model's replicas, which the longest request must fit, and the file
+        of one that has loaded ("" where none has)."""
+        engines = {replica.name: replica.engine for replica in plan.replicas}
+        if self._provisioner is not None:
+            engines = {r.name: r.engine for r in self._provisioner.planned(plan.name)}
+        sizes = [
+            loaded[name].ctx_size if name in loaded else engine.ctx_size
+            for name, engine in engines.items()
+        ]
+        path = next((engines[name].model_path for name in loaded if name in engines), "")
+        return [size for size in sizes if size], path
+
+    def add_routes(self, app: web.Application, dispatcher: Dispatcher) -> None:
+        """What administrators ask and tell."""
+        manager, provisioner = self._manager, self._provisioner
+        admin.add_routes(
+            app,
+            dispatcher.status,
+            list(self._plans),
+            residency=list if manager is None else manager.status,
+            provisioner=lambda: None if provisioner is None else provisioner.status(),
+        )
+        if manager is not None:
+            from fmedge.server import residency_routes
+
+            residency_routes.add_routes(app, manager, self._name_of)
+        measure = partial(self._measure, dispatcher)
+        replicas_of = partial(self._replicas_of, dispatcher)
+        app.router.add_post("/admin/profile", profile_handler(measure, replicas_of))
