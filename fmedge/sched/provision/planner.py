@@ -40,7 +40,7 @@ from fmedge.sched.provision.evaluate import (
     usual_request,
 )
 from fmedge.sched.provision.placing import Ground, PlacedReplica, Placement
-from fmedge.sched.provision.plan import Plan, PlannedReplica
+from fmedge.sched.provision.plan import NoPlanError, Plan, PlannedReplica
 from fmedge.sched.provision.refusal import no_plan
 from fmedge.sched.provision.request import Choice, ModelRequest, PlanRequest
 
@@ -77,6 +77,8 @@ DEFAULT_TARGET = 0.9
 
 def plan(request: PlanRequest) -> Plan:
     """NoPlanError where the models do not fit, with the changes that would help."""
+    if not request.devices:
+        raise NoPlanError("no plan: there is no device to place anything on")
     search = Search(request)
     best = search.run()
     kept = search.of_plan(request.running) if request.running is not None else None
@@ -88,6 +90,8 @@ def plan(request: PlanRequest) -> Plan:
 def rescore(request: PlanRequest, running: Plan) -> Plan | None:
     """A plan in force, with objective and predictions for the request's demand and devices; None
     where it is no plan for them: a device is gone, memory is short, models differ."""
+    if not request.devices:
+        return None
     search = Search(request)
     kept = search.of_plan(running)
     return None if kept is None else _told(kept, search, assemble(kept, search.evaluator))
