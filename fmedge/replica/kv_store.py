@@ -120,9 +120,11 @@ class KvStore:
         num_resident of them already; None where none pays."""
         shelf = self._shelf
         shelf.poll()
+        limit = len(tokens) // 4 - 1
+        if limit - num_resident < MIN_TOKENS:
+            return None
         if shelf.is_opening:
             return UNKNOWN_YET
-        limit = len(tokens) // 4 - 1
         match = shelf.match(_owner(cache_key), tokens, limit, is_exact=self.is_exact)
         num_gained = match.num_tokens - num_resident
         if match.source is None or num_gained < MIN_TOKENS:
