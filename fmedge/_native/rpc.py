@@ -11,9 +11,6 @@ from collections.abc import Sequence
 from fmedge._native.binding import check, ffi, lib
 from fmedge.errors import NativeError
 
-EXIT_LOST: int = lib.FM_RPC_EXIT_LOST
-"""Exit status of a process whose device server went away."""
-
 _MAX_DEVICES = 64
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
 import struct
 import sysconfig
 from collections.abc import AsyncIterator, Callable
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fmedge.errors import DeviceError
-from fmedge.replica.rpc import PROTOCOL, look_at, look_at_all, parse_endpoint
+from fmedge.replica.rpc import PROTOCOL, guard_connections, look_at, look_at_all, parse_endpoint
 
 GIB = 1 << 30
 
@@ -144,3 +145,12 @@ def test_what_is_no_endpoint(endpoint: str) -> None:
 def test_endpoints() -> None:
     assert parse_endpoint("127.0.0.1:50052") == ("127.0.0.1", 50052)
     assert parse_endpoint("gpu-box.local:1") == ("gpu-box.local", 1)
+
+
+def test_connections_do_not_wait_for_ever() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with socket.create_connection(server.getsockname()) as connection:
+            assert guard_connections(2.5) >= 1
+            unheard_ms = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+            assert unheard_ms == 2500
+            assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
