@@ -32,6 +32,9 @@ Choices = dict[str, Choice]
 
 NO_SLOWDOWN = 1.02
 
+COMFORTABLE_TOK_S = 20.0
+"""Some three times as fast as people read."""
+
 
 class ModelScore(Struct, frozen=True, kw_only=True):
     """One model's replicas in a placement. alone: what one request gets on each of them, idle.
@@ -223,10 +226,10 @@ def shares_of(request: PlanRequest) -> dict[str, float]:
     return {name: part / total for name, part in parts.items()}
 
 
-def meets(model: ModelScore, target: float, comfortable_tok_s: float) -> bool:
+def meets(model: ModelScore, target: float) -> bool:
     """Whether what was promised holds; where nothing was, whether a reader need not wait."""
     if model.load is not None and model.load.attainment is not None:
         return model.load.attainment >= target
     if model.load is not None and not model.load.is_steady:
         return False
-    return model.best_alone.tpot_s * comfortable_tok_s <= 1
+    return model.best_alone.tpot_s * COMFORTABLE_TOK_S <= 1

@@ -20,58 +20,32 @@ Deterministic: the same request gives the same plan, but for solve_ms, which the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from math import ceil
-
 from msgspec.structs import replace
 
 from fmedge.sched.provision import moves
 from fmedge.sched.provision.advice import reasons, warnings_of
 from fmedge.sched.provision.assemble import assemble
+from fmedge.sched.provision.climb import cut, improved, started
 from fmedge.sched.provision.cost import OperatingPoint
 from fmedge.sched.provision.demand import demands_of
 from fmedge.sched.provision.evaluate import (
     Choices,
     Evaluation,
     Evaluator,
-    ModelScore,
     meets,
     shares_of,
     usual_request,
 )
+from fmedge.sched.provision.growth import grown
 from fmedge.sched.provision.placing import Ground, PlacedReplica, Placement
 from fmedge.sched.provision.plan import NoPlanError, Plan, PlannedReplica
 from fmedge.sched.provision.refusal import no_plan
 from fmedge.sched.provision.request import Choice, ModelRequest, PlanRequest
+from fmedge.sched.provision.trials import MIN_GAIN, Trials, pick
 
-COMFORTABLE_TOK_S = 20.0
-"""Some three times as fast as people read."""
-
-MIN_GAIN = 0.05
 KV_GAIN = 0.1
 """By which half of the KV's bits must shorten one user's time."""
 
-FIRST_TRIES = (4, 8, 16, 32)
-"""Slots from which the search for a demand starts."""
-
-BUSY_SHARE = 0.7
-"""Of a replica's time, that may be used where requests come at random and nobody waits long."""
-
-CUT_LOSS = 0.01
-"""Of the objective, for which replicas and slots are not worth their memory."""
-
-FIRST_LOSS, GROWTH_LOSS = 0.1, 0.03
-"""Of one user's speed, for the first slots and for all that comes after."""
-
-FULL_HOUSE_SHARE = 0.5
-FIRST_SLOTS = 4
-"""Slots grow to so many before the context does."""
-
-GROWN_CTX_SIZE = 32_768
-MOST_IDLE_SLOTS = 32
-"""Without demand."""
-
-MOST_EVALUATIONS = 120
 DEFAULT_TARGET = 0.9
 
 
@@ -116,13 +90,15 @@ class Search:
         }
         self.ground = Ground(request=request, points=points, shares=shares_of(request))
         self.evaluator = Evaluator.of(request, self.ground)
+        self._trials = Trials(request, self.ground, self.evaluator)
 
     def run(self) -> Evaluation:
+        """NoPlanError where nothing fits."""
         best = self._start()
         for model in self.request.models:
             best = self._quantised(best, model)
-        best = self._cut(self._improved(best))
-        best = self._grown(best)
+        best = cut(self._trials, improved(self._trials, best))
+        best = grown(self._trials, best)
         final = self.evaluator.evaluate(best.choices, is_final=True)
         return final or best
 
@@ -186,7 +162,7 @@ class Search:
         """With the largest quantisation that is good enough; else the best."""
         found = self._fitted(best, model)
         kept = found
-        while not self._is_good(kept.models[model.name], model):
+        while not meets(kept.models[model.name], _target(model, self.request)):
             choice = kept.choices[model.name]
             if choice.shape + 1 >= len(model.shapes):
                 return found
@@ -209,173 +185,20 @@ class Search:
         first = moves.first_choice(model, self.request)
         least = replace(smaller, num_replicas=first.num_replicas, slots=first.slots)
         return (
-            self._try(best, model, smaller)
-            or self._try(best, model, replace(smaller, num_replicas=first.num_replicas))
-            or self._try(best, model, least)
+            self._trials.change(best, model, smaller)
+            or self._trials.change(best, model, replace(smaller, num_replicas=first.num_replicas))
+            or self._trials.change(best, model, least)
         )
 
     def _fitted(self, best: Evaluation, model: ModelRequest) -> Evaluation:
         """With slots as the demand needs; without, with KV of half the size where that brings one
         user much."""
-        if demands_of(model.name, self.request.demand):
-            return self._improved(self._started(best, model), only=model)
+        if self._trials.has_demand(model):
+            return improved(self._trials, started(self._trials, best, model), only=model)
         half = moves.with_half_kv(model, best.choices[model.name])
         if half is not None:
-            best = self._if_better(best, self._try(best, model, half), KV_GAIN)
+            best = pick(best, self._trials.change(best, model, half), KV_GAIN)
         return best
-
-    def _started(self, best: Evaluation, model: ModelRequest) -> Evaluation:
-        """The best of some pairs of slots and as many replicas as the demand then needs: from
-        there on small steps do."""
-        if model.ranges:
-            return best
-        choice = best.choices[model.name]
-        most = min(model.max_replicas, self._num_usable(model))
-        for slots in (choice.slots,) if "slots" in model.given else FIRST_TRIES:
-            wide = replace(choice, slots=slots)
-            one = self._try(best, model, wide)
-            half = moves.with_half_kv(model, wide)
-            if one is None and half is not None:
-                wide, one = half, self._try(best, model, half)
-            if one is None:
-                break
-            best = self._if_better(best, one, MIN_GAIN)
-            number = min(most, self._needed(one.models[model.name], model))
-            while number > wide.num_replicas:
-                tried = self._try(best, model, replace(wide, num_replicas=number))
-                if tried is not None:
-                    best = self._if_better(best, tried, MIN_GAIN)
-                    break
-                number = max(wide.num_replicas, number * 2 // 3)
-        return best
-
-    def _needed(self, score: ModelScore, model: ModelRequest) -> int:
-        """Replicas like its first one that the demand keeps busy for BUSY_SHARE of the time."""
-        speed = score.speeds[0]
-        slots = speed.engine.slots
-        busy_s = 0.0
-        for stream in demands_of(model.name, self.request.demand):
-            prompt, output = stream.prompt_tokens.mean, stream.output_tokens.mean
-            chunk = min(prompt, speed.engine.ubatch_size)
-            prefill_s = speed.steps.step_s(chunk, 0, 0, chunk * chunk / 2) * prompt / chunk
-            step_s = speed.steps.step_s(0, slots, slots * (prompt + output / 2))
-            busy_s += stream.rate_per_s * (prefill_s + output * step_s / slots)
-        return max(1, ceil(busy_s / BUSY_SHARE))
-
-    def _improved(self, best: Evaluation, only: ModelRequest | None = None) -> Evaluation:
-        """Hill climbing over the models with demand."""
-        models = [only] if only else self._with_demand()
-        is_moving = True
-        while is_moving and len(self.evaluator.seen) < MOST_EVALUATIONS:
-            is_moving = False
-            for model in models:
-                choice = best.choices[model.name]
-                for other in moves.moves(model, choice, self._num_usable(model)):
-                    tried = self._try(best, model, other)
-                    better = self._if_better(best, tried, MIN_GAIN, model)
-                    if better is not best:
-                        best, is_moving = better, True
-                        break
-        return best
-
-    def _cut(self, best: Evaluation) -> Evaluation:
-        """Without what the demand does not need: what helped one step may be idle in the end."""
-        for model in self._with_demand():
-            limit_s = best.cost_s * (1 + CUT_LOSS)
-            is_cutting = True
-            while is_cutting:
-                is_cutting = False
-                for other in moves.cuts(model, best.choices[model.name]):
-                    tried = self._try(best, model, other)
-                    if tried is not None and tried.cost_s <= limit_s:
-                        best, is_cutting = tried, True
-                        break
-        return best
-
-    def _with_demand(self) -> list[ModelRequest]:
-        return [m for m in self.request.models if demands_of(m.name, self.request.demand)]
-
-    def _grown(self, best: Evaluation) -> Evaluation:
-        """More slots and context for models that nobody said anything of."""
-        best = self._grow_by(best, lambda m, c: moves.more_slots(m, c, FIRST_SLOTS), FIRST_LOSS)
-        best = self._grow_by(best, self._more_context, GROWTH_LOSS)
-        return self._grow_by(
-            best, lambda m, c: moves.more_slots(m, c, MOST_IDLE_SLOTS), GROWTH_LOSS
-        )
-
-    def _grow_by(
-        self,
-        best: Evaluation,
-        step: Callable[[ModelRequest, Choice], Choice | None],
-        most_loss: float,
-    ) -> Evaluation:
-        """Turn by turn, so that models share what memory is left."""
-        growing = [m for m in self.request.models if not demands_of(m.name, self.request.demand)]
-        start = best
-        while growing and len(self.evaluator.seen) < 2 * MOST_EVALUATIONS:
-            for model in list(growing):
-                more = step(model, best.choices[model.name])
-                tried = None if more is None else self._try(best, model, more)
-                if tried is None or not self._is_still_good(tried, start, model, most_loss):
-                    growing.remove(model)
-                else:
-                    best = tried
-        return best
-
-    def _more_context(self, model: ModelRequest, choice: Choice) -> Choice | None:
-        most = min(model.shapes[choice.shape].ctx_train, GROWN_CTX_SIZE)
-        if "ctx_size" in model.given or 2 * choice.ctx_size > most:
-            return None
-        return replace(choice, ctx_size=2 * choice.ctx_size)
-
-    def _is_still_good(
-        self, tried: Evaluation, start: Evaluation, model: ModelRequest, most_loss: float
-    ) -> bool:
-        """For all models together, for the one that grows, and for each stream of a full house."""
-        if tried.cost_s > start.cost_s * (1 + most_loss):
-            return False
-        now = tried.models[model.name]
-        if now.cost_s > start.models[model.name].cost_s * (1 + most_loss):
-            return False
-        alone_s = now.best_alone.tpot_s
-        return full_house_s(now) <= max(1 / COMFORTABLE_TOK_S, alone_s / FULL_HOUSE_SHARE)
-
-    def _try(self, best: Evaluation, model: ModelRequest, choice: Choice) -> Evaluation | None:
-        choices: Choices = {**best.choices, model.name: choice}
-        return self.evaluator.evaluate(choices)
-
-    def _if_better(
-        self,
-        best: Evaluation,
-        tried: Evaluation | None,
-        gain: float,
-        model: ModelRequest | None = None,
-    ) -> Evaluation:
-        """`tried` if it gains so much; or (where it is about a model) if that gains twice as much
-        of its own and nobody loses by it: a model of few requests counts for little in all."""
-        if tried is None:
-            return best
-        if tried.cost_s < best.cost_s * (1 - gain):
-            return tried
-        if model is None or tried.cost_s > best.cost_s:
-            return best
-        before, after = best.models[model.name].cost_s, tried.models[model.name].cost_s
-        return tried if after < before * (1 - 2 * gain) else best
-
-    def _is_good(self, score: ModelScore, model: ModelRequest) -> bool:
-        return meets(score, _target(model, self.request), COMFORTABLE_TOK_S)
-
-    def _num_usable(self, model: ModelRequest) -> int:
-        return int(self.ground.allowed(model.name).sum())
-
-
-def full_house_s(score: ModelScore) -> float:
-    """Seconds a token of each stream, all slots of the first replica decoding at the depth of the
-    usual request."""
-    speed = score.speeds[0]
-    slots = speed.engine.slots
-    depth = min(speed.engine.ctx_size, 1024)
-    return speed.steps.step_s(0, slots, slots * depth)
 
 
 def _point(model: ModelRequest, request: PlanRequest, choice: Choice) -> OperatingPoint:
