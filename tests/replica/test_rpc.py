@@ -148,9 +148,11 @@ def test_endpoints() -> None:
 
 
 def test_connections_do_not_wait_for_ever() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        with socket.create_connection(server.getsockname()) as connection:
-            assert guard_connections(2.5) >= 1
-            unheard_ms = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
-            assert unheard_ms == 2500
-            assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as connection,
+    ):
+        assert guard_connections(2.5) >= 1
+        unheard_ms = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+        assert unheard_ms == 2500
+        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
