@@ -9,20 +9,17 @@ cache where that is not writable, or nowhere (then each start compiles) where ne
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numba
-from numba import boolean, f4, f8, i4, i8, njit, types, u1, void
+from numba import boolean, f4, f8, i4, i8, types, u1, void
 from numba.extending import register_jitable
 
 from fmedge.sched import (
     arrays,
+    compiling,
     entries,
     estimate,
     gather,
@@ -40,32 +37,12 @@ _SOURCES = (arrays, lengths, steps, steptime, *_BODIES)
 
 
 def _digest() -> str:
-    """Of everything that is compiled, and of what compiles it."""
-    digest = sha256(numba.__version__.encode())
-    for module in _SOURCES:
-        digest.update(Path(str(module.__file__)).read_bytes())
-    digest.update(Path(__file__).read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _is_writable(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
+    files = (*(module.__file__ for module in _SOURCES), __file__)
+    return compiling.digest(Path(str(file)) for file in files)
 
 
 def cache_folder() -> Path | None:
-    """Where compiled kernels are kept: $NUMBA_CACHE_DIR if set, else the first that is writable of
-    the package's __pycache__ and the user's cache folder; None if none is."""
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    choices = [Path(__file__).parent / "__pycache__", user / "fmedge"]
-    if os.environ.get("NUMBA_CACHE_DIR"):
-        choices = [Path(os.environ["NUMBA_CACHE_DIR"])]
-    name = f"kernels-{_digest()}"
-    return next((c / name for c in choices if _is_writable(c / name)), None)
+    return compiling.cache_folder(Path(__file__).parent, f"kernels-{_digest()}")
 
 
 _HELPERS: tuple[Callable[..., Any], ...] = (
@@ -113,24 +90,7 @@ _FOLDER = cache_folder()
 """Of this process."""
 
 
-def _compile(signature: Any, body: Callable[..., Any]) -> Callable[..., Any]:
-    options: dict[str, Any] = {"error_model": "numpy", "cache": _FOLDER is not None}
-    # numba takes these from its settings alone: the folder when a function is decorated; and no
-    # vectorising, since there is nothing to vectorise and looking for it took half the time
-    config: Any = numba.config
-    names = ("CACHE_DIR", "LOOP_VECTORIZE", "SLP_VECTORIZE")
-    before = [getattr(config, name) for name in names]
-    config.CACHE_DIR = str(_FOLDER or "")
-    config.LOOP_VECTORIZE = config.SLP_VECTORIZE = 0
-    try:
-        compiled: Callable[..., Any] = njit(signature, **options)(body)
-    finally:
-        for name, value in zip(names, before, strict=True):
-            setattr(config, name, value)
-    return compiled
-
-
-run = _compile(
+run = compiling.compiled(
     i8(
         _ARRAYS,
         i8,
@@ -149,10 +109,13 @@ run = _compile(
         f8[:, ::1],
     ),
     estimate.run,
+    _FOLDER,
 )
-draw_arrivals = _compile(void(_ARRAYS, i8, f4[::1], i8, boolean), gather.draw_arrivals)
-add_member = _compile(void(_ARRAYS, i8, i8), gather.add_member)
-drop_member = _compile(void(_ARRAYS, i8, i8), gather.drop_member)
+draw_arrivals = compiling.compiled(
+    void(_ARRAYS, i8, f4[::1], i8, boolean), gather.draw_arrivals, _FOLDER
+)
+add_member = compiling.compiled(void(_ARRAYS, i8, i8), gather.add_member, _FOLDER)
+drop_member = compiling.compiled(void(_ARRAYS, i8, i8), gather.drop_member, _FOLDER)
 
 _took_s = perf_counter() - _started_s
 

@@ -28,7 +28,7 @@ TOLERANCE = 1e-9
 
 MAX_ROUNDS = 100
 """Of new prices in one node of the search."""
-DEVICE_WORK, MOST_WORK, NODE_WORK = 3e7, 8e8, 1e6
+DEVICE_WORK, MOST_WORK, NODE_WORK = 2.5e7, 1e9, 1e6
 """Steps (1 to 3 ns each) that a search may take by default for each device and at most, and what a
 node takes beside walks."""
 
@@ -197,6 +197,7 @@ class _Search:
                 master.add(column)
         known = set(map(id, master.columns))
         price, bound, best_price = classes.mean(node.price), node.bound, node.price
+        is_smooth = False
         for number in range(MAX_ROUNDS):
             priced = self._price(node, classes, price)
             if priced is None:
@@ -210,19 +211,23 @@ class _Search:
                 return [_Node(bound, node.most, node.least, best_price)]
             new = [column for column in priced.columns if id(column) not in known]
             is_closed = number > 0 and master.value - bound <= TOLERANCE * abs(bound)
-            if is_closed or (number > 0 and not new) or (number > 20 and self._is_spent()):
+            is_stuck = number > 0 and not new and not is_smooth
+            if is_closed or is_stuck or (number > 20 and self._is_spent()):
                 break
             for column in new:
                 known.add(id(column))
                 master.add(column)
-            master.solve()
-            price = master.price
-        self._best.combine(master.columns, price)
+            if new or number == 0:
+                master.solve()
+            # halfway to the best prices so far: those of the master swing (Wentges, 1997)
+            is_smooth = bool(new) and number > 0
+            price = (master.price + best_price) / 2 if is_smooth else master.price
+        self._best.combine(master.columns, best_price)
         if is_root:
-            self._best.one_by_one(price)
+            self._best.one_by_one(best_price)
         if bound >= self._enough():
             return [_Node(bound, node.most, node.least, best_price)]
-        return self._branch(node, bound, price, master)
+        return self._branch(node, bound, best_price, master)
 
     # branching
 
