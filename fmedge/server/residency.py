@@ -121,6 +121,7 @@ class ModelManager:
         self._num_replans: dict[str, int] = {}
         self._loop: asyncio.Task[None] | None = None
         self._work: set[asyncio.Future[None]] = set()
+        self._has_work = False
         self._changed = asyncio.Event()
         self._news = asyncio.Event()
 
@@ -229,7 +230,7 @@ class ModelManager:
     async def _run(self) -> None:
         stirred = self._roster.stirred
         while True:
-            is_busy = not self._residency.is_settled or bool(self._dispatcher.status().num_open)
+            is_busy = self._has_work or not self._residency.is_settled
             # Not wait_for: in Python 3.11 it swallows a cancellation that comes with its result.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S if is_busy else IDLE_TICK_S):
@@ -244,7 +245,9 @@ class ModelManager:
     def _look(self) -> None:
         """See what is wanted, do what is decided, and tell what to expect."""
         now_s = time.monotonic()
-        self._residency.see(now_s, self._roster.open_work())
+        works = self._roster.open_work()
+        self._has_work = any(work.waiting or work.num_running for work in works.values())
+        self._residency.see(now_s, works)
         self._carry_out(self._residency.decide(now_s))
         for model in {replica.model for replica in self._planned.values()}:
             ready_s = self._ready_s.get(model, math.nan)
