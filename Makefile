@@ -3,9 +3,9 @@ VENV ?= .venv
 PYTHON ?= python3
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.fmedge-installed
-NATIVE := $(wildcard fmedge/_native/*.c fmedge/_native/*.cpp fmedge/_native/*.h fmedge/_native/*.cdef fmedge/_native/gemm/*.c fmedge/_native/gemm/*.h) fmedge/_native/build.py
+NATIVE := $(wildcard fmedge/_native/*.c fmedge/_native/*.cpp fmedge/_native/*.h fmedge/_native/*.cdef fmedge/_native/gemm/*.c fmedge/_native/gemm/*.h fmedge/_native/handover/*.c) fmedge/_native/build.py
 PIN := $(shell sed -n 's/^ *"\(llama-cpp-python==[0-9.]*\)",*$$/\1/p' pyproject.toml | head -n 1)
-C_FILES := $(wildcard fmedge/_native/fm_*.c fmedge/_native/fm_*.cpp fmedge/_native/fm_*.h fmedge/_native/gemm/*.c fmedge/_native/gemm/*.h tests/native/*.c)
+C_FILES := $(wildcard fmedge/_native/fm_*.c fmedge/_native/fm_*.cpp fmedge/_native/fm_*.h fmedge/_native/gemm/*.c fmedge/_native/gemm/*.h fmedge/_native/handover/*.c tests/native/*.c)
 
 # llama.cpp's RPC backend lets one model's layers lie on several machines.
 export CMAKE_ARGS ?= -DGGML_RPC=ON
@@ -19,15 +19,15 @@ $(STAMP): pyproject.toml setup.py $(NATIVE)
 	@echo "Building llama.cpp if pip has no wheel of it yet: about 6 minutes on 2 cores."
 	$(PY) -m pip install --disable-pip-version-check -q "setuptools>=80" "cffi==2.1.1" "$(PIN)"
 	$(PY) -m pip install --disable-pip-version-check -q --no-build-isolation -e ".[dev]"
-	@echo "Compiling the scheduler's kernels: about 20 seconds, once."
-	$(PY) -c "import fmedge.sched.kernels"
+	@echo "Compiling the scheduler's kernels: about 30 seconds, once."
+	$(PY) -c "import fmedge.sched.kernels, fmedge.sched.provision.kernels"
 	touch $@
 
 demo: install
 	$(PY) packaging/demo.py
 
 test: install
-	$(PY) -c "import fmedge.sched.kernels"
+	$(PY) -c "import fmedge.sched.kernels, fmedge.sched.provision.kernels"
 	$(PY) -m pytest -n 2 --dist loadgroup
 
 check: install
@@ -55,4 +55,4 @@ format: install
 	$(VENV)/bin/clang-format -i $(C_FILES)
 
 clean:
-	rm -rf build dist *.egg-info fmedge/_native/_fm.* fmedge/_native/_gemm.*
+	rm -rf build dist *.egg-info fmedge/_native/_fm.* fmedge/_native/_gemm.* fmedge/_native/_handover.*

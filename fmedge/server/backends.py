@@ -20,7 +20,7 @@ from fmedge.replica.local import LocalReplica
 from fmedge.server import admin
 from fmedge.server.kv_places import KvPlaces
 from fmedge.server.placements import Placements
-from fmedge.server.plan import ModelPlan, serve_model
+from fmedge.server.plan import ModelPlan, longest_request, serve_model
 from fmedge.server.profiles import Profiler
 from fmedge.server.profiling import profile_handler
 from fmedge.server.promises import sla_promises
@@ -156,25 +156,22 @@ class Backends:
         served: dict[str, ServedModel] = {}
         async with Sizer() as sizer:
             for plan in self._plans:
-                sizes, path = self._sizes(plan, loaded)
-                if not path:
+                engines = self._engines_of(plan)
+                name = next((name for name in engines if name in loaded), "")
+                if name:
+                    path = engines[name].model_path
+                else:
                     path = plan.engine.model_path
                     await sizer.check_vocab(path)
-                served[plan.name] = await asyncio.to_thread(serve_model, plan, path, min(sizes))
+                ctx_size = longest_request(engines, loaded)
+                served[plan.name] = await asyncio.to_thread(serve_model, plan, path, ctx_size)
         return served
 
-    def _sizes(self, plan: ModelPlan, loaded: dict[str, EngineInfo]) -> tuple[list[int], str]:
-        """Context of each of the model's replicas, which the longest request must fit, and the file
-        of one that has loaded ("" where none has)."""
-        engines = {replica.name: replica.engine for replica in plan.replicas}
-        if self._provisioner is not None:
-            engines = {r.name: r.engine for r in self._provisioner.planned(plan.name)}
-        sizes = [
-            loaded[name].ctx_size if name in loaded else engine.ctx_size
-            for name, engine in engines.items()
-        ]
-        path = next((engines[name].model_path for name in loaded if name in engines), "")
-        return [size for size in sizes if size], path
+    def _engines_of(self, plan: ModelPlan) -> dict[str, EngineSettings]:
+        """Of the model's replicas, by name."""
+        if self._provisioner is None:
+            return {replica.name: replica.engine for replica in plan.replicas}
+        return {r.name: r.engine for r in self._provisioner.planned(plan.name)}
 
     def add_routes(self, app: web.Application, dispatcher: Dispatcher) -> None:
         """What administrators ask and tell."""

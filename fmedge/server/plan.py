@@ -4,7 +4,7 @@ replicas of one model hold the same one."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from fmedge.config import ModelConfig, ReplicaConfig, check_replica, not_served
 from fmedge.errors import ConfigError, ModelFileError, ModelNotFoundError
-from fmedge.types import EngineSettings
+from fmedge.types import EngineInfo, EngineSettings
 
 if TYPE_CHECKING:
     from fmedge.models.metadata import ModelMetadata
@@ -172,6 +172,18 @@ def _read_template(file: str) -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigError(f"{file}: cannot read the chat template: {reason}") from error
+
+
+def longest_request(
+    engines: Mapping[str, EngineSettings], loaded: Mapping[str, EngineInfo]
+) -> int:
+    """Tokens that every replica of a model can take, those that have yet to load included. Both by
+    replica; at least one context is known."""
+    sizes = [
+        loaded[name].ctx_size if name in loaded else engine.ctx_size
+        for name, engine in engines.items()
+    ]
+    return min(size for size in sizes if size)
 
 
 def serve_model(plan: ModelPlan, path: str, ctx_size: int) -> ServedModel:

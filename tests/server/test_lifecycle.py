@@ -275,8 +275,8 @@ def test_configurations_that_cannot_start_say_why(
     [
         (["--model", "nowhere.gguf"], 1, "There is no file nowhere.gguf"),
         (["--model", "TINY", "--model", "TINY"], 2, "two models are called"),
-        (["--model", "TINY", "--devices", "NOPE1"], 1, "NOPE1"),
-        (["--model", "TINY", "--ctx-size", "9000000", "--slots", "200"], 1, "memory"),
+        (["--model", "TINY", "--devices", "NOPE1"], 2, "NOPE1"),
+        (["--model", "TINY", "--ctx-size", "9000000", "--slots", "200"], 3, "GiB"),
         (["--model", "LICENSE"], 1, "not a GGUF"),
         (["--model", "TINY", "--chat-template-file", "/nowhere"], 2, "chat template"),
         (["--model", "TINY", "--api-key-file", "/nowhere"], 2, "API key file"),
