@@ -220,8 +220,8 @@ def speed(tokens_per_s: float) -> str:
 
 
 def show_refusal(error: NoPlanError, stream: TextIO) -> None:
-    """The error in one line, and below it all that would help, the smallest change first."""
+    """The error in one line, with the smallest change; and below it what else would help."""
     say_error(str(error))
-    for change in error.changes:
-        stream.write(f"  would do: {change}\n")
+    for change in error.changes[1:]:
+        stream.write(f"  or: {change}\n")
     stream.flush()

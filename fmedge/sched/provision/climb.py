@@ -24,6 +24,9 @@ BUSY_SHARE = 0.7
 CUT_LOSS = 0.01
 """Of the objective, for which replicas and slots are not worth their memory."""
 
+EXACT_KV_LOSS = 0.1
+"""Of the objective, that the KV cache's full precision is worth."""
+
 MOST_EVALUATIONS = 120
 """After these the search ends where it is."""
 
@@ -88,13 +91,15 @@ def improved(trials: Trials, best: Evaluation, only: ModelRequest | None = None)
 def cut(trials: Trials, best: Evaluation) -> Evaluation:
     """Without what the demand does not need: what helped one step may be idle in the end."""
     for model in trials.with_demand():
-        limit_s = best.cost_s * (1 + CUT_LOSS)
+        start_s = best.cost_s
         is_cutting = True
         while is_cutting:
             is_cutting = False
             for other in moves.cuts(model, best.choices[model.name]):
                 tried = trials.change(best, model, other)
-                if tried is not None and tried.cost_s <= limit_s:
+                is_exact = other.type_k != best.choices[model.name].type_k
+                most_loss = EXACT_KV_LOSS if is_exact else CUT_LOSS
+                if tried is not None and tried.cost_s <= start_s * (1 + most_loss):
                     best, is_cutting = tried, True
                     break
     return best

@@ -24,6 +24,9 @@ _QUANTS = (
     ("IQ4_XS", 4.46), ("Q3_K_M", 4.0), ("Q3_K_S", 3.64), ("IQ3_XXS", 3.25), ("Q2_K", 3.16),
     ("IQ2_XXS", 2.38), ("IQ1_S", 2.0),
 )  # fmt: skip
+MOST_NAMED = 6
+"""Devices that a message lists."""
+
 _MOST_MORE_BYTES = 1 << 42
 _PRECISION_BYTES = 64 << 20
 
@@ -35,10 +38,10 @@ def no_plan(ground: Ground, least: Choices) -> NoPlanError:
     usable = [device for device in ground.devices if device.name not in excluded]
     there = sum(device.capacity_bytes for device in usable)
     names = " and ".join(least)
-    have = f"{', '.join(d.name for d in usable) or 'no device'}"
+    have = _listed([device.name for device in usable])
     together = " together have" if len(usable) > 1 else " has"
     message = f"no plan: {names} need{'s' if len(least) == 1 else ''} at least {gib(needed)}"
-    message += f", and {have}{together} {gib(there)}"
+    message += f", and {have or 'no device'}{together} {gib(there)}"
     if needed <= there:
         message += ", but no way to divide it fits"
     changes = tuple(_changes(ground, least))
@@ -201,6 +204,13 @@ def _largest(low: int, high: int, fits: Callable[[int], bool]) -> int:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(middle) else (low, middle - 1)
     return low
+
+
+def _listed(names: list[str]) -> str:
+    """Such as "gpu0, gpu1 and CPU"."""
+    if len(names) > MOST_NAMED:
+        return f"{len(names)} devices"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _counted(number: int, what: str) -> str:
