@@ -15,6 +15,7 @@ from fmedge.sched.provision import moves
 from fmedge.sched.provision.demand import demands_of
 from fmedge.sched.provision.device import Device
 from fmedge.sched.provision.evaluate import Evaluation, Evaluator, usual_request
+from fmedge.sched.provision.growth import MOST_IDLE_SLOTS
 from fmedge.sched.provision.placing import PlacedReplica
 from fmedge.sched.provision.plan import Rejected
 from fmedge.sched.provision.problems import steps_of
@@ -217,6 +218,9 @@ def _slots(best: Evaluation, evaluator: Evaluator, model: ModelRequest) -> Itera
             what=what,
             why=f"one user's decode would fall from {rate(1 / alone)} to {rate(1 / beside)} tok/s",
         )
+        return
+    if more.slots > MOST_IDLE_SLOTS:
+        yield Rejected(what=what, why="more than one expects where no demand is known (--demand)")
         return
     full_s = then.speeds[0].steps.step_s(0, more.slots, more.slots * 1024)
     yield Rejected(
