@@ -8,6 +8,7 @@ each architecture gets (attention, sliding window, latent, indexer, recurrent, o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import gcd
 from typing import Any
 
 from msgspec import Struct
@@ -15,10 +16,12 @@ from msgspec import Struct
 
 class LayerCache(Struct, frozen=True, kw_only=True):
     """k_width, v_width: elements of K and V for each token; window: 0 for all tokens; state_bytes:
-    of a recurrent state for each sequence; query_width: query heads x head size."""
+    of a recurrent state for each sequence; query_width: query heads x head size; head_width: what
+    divides the heads of K and of V, whose rows are quantised head by head."""
 
     k_width: int = 0
     v_width: int = 0
+    head_width: int = 0
     window: int = 0
     state_bytes: int = 0
     query_width: int = 0
@@ -165,6 +168,7 @@ def layer_caches(keys: Keys, num_layers: int) -> tuple[LayerCache, ...]:
             LayerCache(
                 k_width=k_width if has_cache else 0,
                 v_width=v_width if has_cache else 0,
+                head_width=gcd(k, v) if has_cache else 0,
                 window=window if has_cache and is_swa[layer] else 0,
                 state_bytes=state_bytes if is_recurrent[layer] else 0,
                 query_width=heads[layer] * k if heads_kv[layer] else 0,

@@ -94,7 +94,7 @@ def with_half_kv(model: ModelRequest, choice: Choice) -> Choice | None:
 def takes_blocks(shape: ModelShape) -> bool:
     caching = [layer for layer in shape.layers if layer.k_width]
     return bool(caching) and all(
-        layer.k_width % _BLOCK == 0 and layer.v_width % _BLOCK == 0 and layer.v_width > 0
+        layer.head_width % _BLOCK == 0 and layer.head_width > 0 and layer.v_width > 0
         for layer in caching
     )
 

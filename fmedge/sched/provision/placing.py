@@ -167,11 +167,36 @@ class Ground:
         replicas: Sequence[PlacedReplica],
         left: NDArray[np.int64],
     ) -> PlacedReplica | None:
-        """One more replica beside those; `left` is what the pinned ones leave."""
-        pinned = self.models[name].ranges
-        if pinned:
-            return None
+        """One more replica beside those; `left` is what the pinned ones leave. One that was asked
+        for shares its siblings' devices where there are no others."""
+        model = self.models[name]
         budget = self._left_by(replicas, left)
+        num_placed = sum(other.model == name for other in replicas)
+        if num_placed < model.min_replicas:
+            apart = self._apart(name, choice, replicas, budget)
+            return apart or self._beside(name, choice, budget)
+        return None if model.ranges else self._apart(name, choice, replicas, budget)
+
+    def _beside(self, name: str, choice: Choice, budget: NDArray[np.int64]) -> PlacedReplica | None:
+        """Wherever there is memory, as if its siblings were not there."""
+        ranges = self.models[name].ranges
+        if ranges:
+            placed = self.placed(name, choice, ranges)
+            return placed if (self.bytes_of(placed.memory) <= budget).all() else None
+        wanted = [(name, self.problem(name, choice), choice)]
+        found = self._fitted(wanted, budget, is_final=False)
+        return None if found is None else found.replicas[0]
+
+    def _apart(
+        self,
+        name: str,
+        choice: Choice,
+        replicas: Sequence[PlacedReplica],
+        budget: NDArray[np.int64],
+    ) -> PlacedReplica | None:
+        """On devices that none of its siblings computes on."""
+        if self.models[name].ranges:
+            return None
         taken = set()
         for other in replicas:
             if other.model == name:

@@ -11,8 +11,9 @@ class LayerShape(Struct, frozen=True, kw_only=True):
     weight_bytes: of all its tensors; expert_bytes of these are routed experts', of which a token
     reads active_expert_bytes. num_params: multiplied for each token, of experts those it meets
     (active_expert_params of them). k_width, v_width: elements of K and V that a token leaves in
-    the cache, 0 where the layer caches none. window: it attends to so many last tokens, 0 to all.
-    state_bytes: of a recurrent state, for each sequence. attention_width: query heads x head size.
+    the cache, 0 where the layer caches none; head_width divides one head of either. window: it
+    attends to so many last tokens, 0 to all. state_bytes: of a recurrent state, for each sequence.
+    attention_width: query heads x head size.
     quant: the type that most of its bytes have. pad_bytes: what CUDA's padding of rows adds.
     """
 
@@ -23,6 +24,7 @@ class LayerShape(Struct, frozen=True, kw_only=True):
     active_expert_params: float = 0.0
     k_width: int = 0
     v_width: int = 0
+    head_width: int = 0
     window: int = 0
     state_bytes: int = 0
     attention_width: int = 0

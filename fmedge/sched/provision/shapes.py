@@ -125,6 +125,7 @@ def _layers(keys: attention.Keys, blocks: list[list[GgufTensor]]) -> tuple[Layer
                 active_expert_params=share * expert_params,
                 k_width=cache.k_width,
                 v_width=cache.v_width,
+                head_width=cache.head_width,
                 window=cache.window,
                 state_bytes=cache.state_bytes,
                 attention_width=cache.query_width,

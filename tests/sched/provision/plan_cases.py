@@ -36,6 +36,7 @@ def dense(
         active_expert_bytes=expert_bytes / 16,
         active_expert_params=8 * expert_bytes / bits / 16,
         k_width=1024,
+        head_width=128,
         v_width=1024,
         attention_width=4096,
         quant=quant.lower(),
