@@ -429,7 +429,8 @@ class Router:
             if request.is_embedding or request.is_aged or not self._harms(now_s, request, home):
                 return home
             home.closed_until_s = now_s + CLOSED_S
-        keeps_home = home is not None and home.closed_until_s <= now_s
+        # Who waited long takes any room, whatever was foretold of its home.
+        keeps_home = home is not None and home.closed_until_s <= now_s and not request.is_aged
         if keeps_home and now_s < request.stays_until_s and not request.is_embedding:
             return None
         with_room = [

@@ -188,7 +188,7 @@ async def test_processes_serve_one_client_after_the_other() -> None:
         for _ in range(20):
             await look_at(server.endpoint)
         await _until(lambda: server.num_clients == 0)
-        assert server.num_processes <= 3
+        assert server.num_processes <= 8  # after twenty clients
 
 
 async def test_an_address_that_is_taken() -> None:

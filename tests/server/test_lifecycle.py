@@ -118,7 +118,7 @@ def stream(port: int, max_tokens: int) -> Iterator[http.client.HTTPResponse]:
 
 
 def test_serves_reports_and_drains(tiny: list[str]) -> None:
-    with serve(*tiny, "--port", "0", "--replicas", "2") as server:
+    with serve(*tiny, "--port", "0", "--replicas", "2", "--slots", "4") as server:
         port = server.wait_ready()
         assert "(t)" in server.banner
         assert get(port, "/health")[0] == 200
