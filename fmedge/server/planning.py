@@ -20,6 +20,7 @@ from fmedge.config import Config, ModelConfig, names_of, nearest, state_dir
 from fmedge.config.demand import DemandConfig
 from fmedge.errors import ConfigError, FmedgeError
 from fmedge.sched.provision.by_hand import by_hand
+from fmedge.sched.provision.context import cells_of
 from fmedge.sched.provision.demand import Demand, Spread
 from fmedge.sched.provision.device import Device
 from fmedge.sched.provision.memory import Sizing
@@ -36,6 +37,9 @@ log = logging.getLogger(__name__)
 
 SIZING_TIMEOUT_S = 60.0
 """For one layout of one model; a plan without it has larger buffers, and is as sound."""
+
+MOST_CELLS = 1 << 22
+"""Of a KV cache that llama.cpp is asked to lay out: it keeps some 50 bytes for each."""
 
 _PLANNED = ("ctx_size", "slots", "type_k", "type_v", "batch_size", "ubatch_size")
 
@@ -187,7 +191,7 @@ class _Sizes:
         return self._known[asked]
 
     def _ask(self, shape: ModelShape, engine: EngineSettings) -> Sizing | None:
-        if shape.file in self._failed:
+        if shape.file in self._failed or _num_cells(shape, engine) > MOST_CELLS:
             return None
         question = self._sizer.sizing(shape, engine, self._devices)
         try:
@@ -201,6 +205,11 @@ class _Sizes:
 def _power_of_two(value: int) -> int:
     """The least that is no less."""
     return 1 << max(0, value - 1).bit_length()
+
+
+def _num_cells(shape: ModelShape, engine: EngineSettings) -> int:
+    cells = cells_of(shape, engine)
+    return cells.num_cells * cells.num_streams
 
 
 async def plan_for(
