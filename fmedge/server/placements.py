@@ -177,8 +177,9 @@ class Placements:
         return replace(kept.plan, devices=devices_now)
 
     def _key(self, request: PlanRequest) -> str:
-        """Of everything that a plan is made of, but for how much memory happens to be free."""
-        devices = [replace(device, memory_bytes=0) for device in request.devices]
+        """Of everything that a plan is made of, but for what differs from look to look: how much
+        memory happens to be free, and what a process happens to take."""
+        devices = [replace(d, memory_bytes=0, backend_bytes=0) for d in request.devices]
         asked = (__version__, request.models, devices, sorted(self._pinned))
         return sha256(msgspec.json.encode(asked, order="deterministic")).hexdigest()
 
