@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,11 @@ def test_later_layers_win(tmp_path: Path) -> None:
 
 def test_every_engine_setting_can_be_set() -> None:
     fields = {f.name for f in msgspec.structs.fields(EngineSettings)} - {"model_path", "rpc"}
-    assert {s.key for s in settings("defaults")} == fields | {"replicas", "chat_template_file", "pinned"}
+    assert {s.key for s in settings("defaults")} == fields | {
+        "replicas",
+        "chat_template_file",
+        "pinned",
+    }
 
 
 def test_every_setting_has_help_and_names_of_its_own() -> None:
@@ -250,9 +255,16 @@ def test_history_file() -> None:
     assert history_file({}).parts[-4:] == (".local", "state", "fmedge", "history")
 
 
-def test_example_is_valid_and_shows_every_default() -> None:
+def test_example_is_valid_and_leaves_the_planner_its_choices() -> None:
     loaded = load_config(str(EXAMPLE), environ={})
     assert loaded.models[0].name == "qwen3-4b"
+    planned = {"replicas", "slots", "gpu_layers", "devices", "type_k", "type_v"}
+    assert not planned & loaded.models[0].given
+
+
+def test_example_shows_every_default(tmp_path: Path) -> None:
+    text = re.sub(r"^# (?=[a-z_]+ = )", "", EXAMPLE.read_text().split("# [[")[0], flags=re.M)
+    loaded = load(tmp_path, text)
     sources = {key.split(".")[1] for key in loaded.sources}
     optional = {"devices", *(f.name for f in msgspec.structs.fields(ClientConfig))}
     known = {s.key for s in settings("server", "defaults", "client")}
@@ -263,7 +275,7 @@ def test_example_is_valid_and_shows_every_default() -> None:
     defaults = {s.key: s.default for s in settings("defaults")}
     shown = {k.split(".")[1] for k in loaded.sources if k.startswith("defaults.")}
     engine = loaded.models[0].engine
-    own = {"ctx_size", "slots"}
+    own = {"ctx_size"}
     for key in shown - own:
         holder = engine if hasattr(engine, key) else loaded.models[0]
         assert getattr(holder, key) == defaults[key], key
