@@ -48,6 +48,11 @@ def run(args: argparse.Namespace) -> int:
 
         print()
         show(body["residency"])
+    if body.get("provisioner"):
+        from fmedge.cli.ps_residency import show_provisioner
+
+        print()
+        show_provisioner(body["provisioner"])
     return 0
 
 

@@ -18,6 +18,17 @@ def show(models: list[Json]) -> None:
     print_table(["MODEL", "STATE", "USED", "KEEPS", "LAYERS", "MEMORY", "WHY"], rows)
 
 
+def show_provisioner(provisioner: Json) -> None:
+    """When and why the plan in force was made, and what stands in the way of a better one."""
+    age = duration(1e3 * provisioner["age_s"])
+    print(f"planned {age} ago: {provisioner['why']}")
+    gone = [name for name, is_there in provisioner["devices"].items() if not is_there]
+    if gone:
+        print(f"not there: {', '.join(gone)}")
+    for text in (*provisioner["problems"], *provisioner["warnings"]):
+        print(text)
+
+
 def _row(model: Json, replica: Json, *, is_first: bool) -> list[str]:
     state, why = str((replica or model)["state"]), str((replica or model)["why"])
     if is_first and model["state"] in ("unloaded", "failed"):

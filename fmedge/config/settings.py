@@ -80,6 +80,11 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
         Meta(description="who decides replicas and layers: auto plans at start and whenever things "
              "change, once at start alone, manual leaves it to the settings and to llama.cpp"),
     ] = "auto"  # fmt: skip
+    demand_file: Annotated[
+        str,
+        Meta(description="[[demand]] blocks that the first plan is made for; later ones go by what "
+             "was asked for", extra=_PATH),
+    ] = ""  # fmt: skip
     keep_alive_s: Annotated[
         Seconds,
         Meta(description="a model that nothing was asked of for so long is unloaded; 0: only when "
@@ -92,7 +97,7 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
         int,
         Meta(ge=0, le=1 << 24, description="host memory of each replica for conversations that "
              "left its KV cache; 0 keeps none"),
-    ] = 512  # fmt: skip
+    ] = 256  # fmt: skip
     kv_disk_mib: Annotated[
         int,
         Meta(ge=0, le=1 << 30, description="disk under state_dir for such conversations, which "

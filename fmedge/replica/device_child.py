@@ -1,7 +1,8 @@
 """One process of a device server: llama.cpp's RPC server, for one client at a time.
 
 The supervisor (`server/device_server.py`) hands connections over; a client that breaks
-the protocol takes this process alone along. Run as `python -m fmedge.replica.device_child` with a JSON object.
+the protocol takes this process alone along. Run as `python -m fmedge.replica.device_child` with a
+JSON object.
 """
 
 from __future__ import annotations

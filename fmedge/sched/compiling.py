@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterable
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +16,9 @@ from typing import Any
 
 import numba
 from numba import njit
+
+_config = threading.Lock()
+"""numba's settings are the process's, and rooms may compile in threads of their own."""
 
 
 def digest(files: Iterable[Path]) -> str:
@@ -51,12 +55,13 @@ def compiled(signature: Any, body: Callable[..., Any], folder: Path | None) -> C
     # vectorising, since there is nothing to vectorise and looking for it took half the time
     config: Any = numba.config
     names = ("CACHE_DIR", "LOOP_VECTORIZE", "SLP_VECTORIZE")
-    before = [getattr(config, name) for name in names]
-    config.CACHE_DIR = str(folder or "")
-    config.LOOP_VECTORIZE = config.SLP_VECTORIZE = 0
-    try:
-        made: Callable[..., Any] = njit(signature, **options)(body)
-    finally:
-        for name, value in zip(names, before, strict=True):
-            setattr(config, name, value)
+    with _config:
+        before = [getattr(config, name) for name in names]
+        config.CACHE_DIR = str(folder or "")
+        config.LOOP_VECTORIZE = config.SLP_VECTORIZE = 0
+        try:
+            made: Callable[..., Any] = njit(signature, **options)(body)
+        finally:
+            for name, value in zip(names, before, strict=True):
+                setattr(config, name, value)
     return made

@@ -18,10 +18,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from fmedge import __version__
-from fmedge.config import Config, ModelConfig, ReplicaConfig
+from fmedge.config import Config, ModelConfig, ReplicaConfig, names_of
 from fmedge.sched.provision.margins import Margins
 from fmedge.sched.provision.plan import DeviceUse, NoPlanError, Plan
-from fmedge.server.planning import make_plan, model_request
+from fmedge.server.planning import load_streams, make_plan, model_request, stream_of
 from fmedge.server.state import StateStore
 
 if TYPE_CHECKING:
@@ -47,10 +47,19 @@ class Placements:
     is planned like a model of its own, since it differs from the others."""
 
     def __init__(self, config: Config, plans: Sequence[ModelPlan], store: StateStore) -> None:
+        self._config = config
+        self._names = {
+            name: plan.name
+            for plan, model in zip(plans, config.models, strict=True)
+            for name in (*names_of(model), *plan.aliases, plan.name)
+        }
         self._store = store
         self.margins = Margins.from_bytes(store.load(MARGINS) or b"")
         self._configs: list[tuple[str, str, ModelConfig]] = []
         """(what is planned, the model that it is of, its configuration)"""
+        self._kv_bytes = (config.server.kv_store_mib << 20) * (len(plans) + 1)
+        """Of the host, for conversations that left their replicas: beside each model's, and once
+        for those whose replica was unloaded."""
         self._pinned = {
             plan.name for plan, model in zip(plans, config.models, strict=True) if model.pinned
         }
@@ -62,10 +71,10 @@ class Placements:
                 made = _of_block(block, model, planned.name, planned.engine.model_path)
                 self._configs.append((planned.name, plan.name, made))
 
-    @property
-    def has_own_replicas(self) -> bool:
-        """Some replicas are as the configuration says, and no others are made of those models."""
-        return any(name != model for name, model, _ in self._configs)
+    def expected(self) -> list[Demand]:
+        """What the configuration's demand file says. ConfigError."""
+        streams = load_streams(self._config, self._config.server.demand_file)
+        return [stream_of(stream, self._names) for stream in streams]
 
     async def make(
         self,
@@ -77,7 +86,7 @@ class Placements:
         everything fits; other FmedgeErrors for what cannot be planned."""
         request = await asyncio.to_thread(self._request, devices, demand, running)
         key = self._key(request)
-        is_first = not demand and running is None
+        is_first = running is None
         kept = self._kept(key, request.devices) if is_first else None
         if kept is not None:
             return kept
@@ -104,27 +113,49 @@ class Placements:
         from fmedge.sched.provision.request import PlanRequest
 
         registry = Registry()
-        usable = tuple(self.margins.applied(device) for device in devices)
+        usable = tuple(self._usable(device) for device in devices)
         models = tuple(model_request(m, registry, usable) for _, _, m in self._configs)
-        names = {model.name for model in models}
         return PlanRequest(
             models=models,
             devices=usable,
-            demand=tuple(stream for stream in demand if stream.model in names),
-            running=running,
+            demand=tuple(part for stream in demand for part in self._shares(stream)),
+            running=None if running is None else self._as_asked(running),
+        )
+
+    def _usable(self, device: Device) -> Device:
+        device = self.margins.applied(device)
+        if not device.is_host:
+            return device
+        return replace(device, reserve_bytes=device.reserve_bytes + self._kv_bytes)
+
+    def _shares(self, stream: Demand) -> list[Demand]:
+        """What each thing that is planned of a model gets of its requests."""
+        names = [name for name, model, _ in self._configs if model == stream.model]
+        rate_per_s = stream.rate_per_s / max(1, len(names))
+        return [replace(stream, model=name, rate_per_s=rate_per_s) for name in names]
+
+    def _as_asked(self, running: Plan) -> Plan:
+        """With each replica under the name of what it was planned for."""
+        own = {name for name, model, _ in self._configs if name != model}
+        return replace(
+            running,
+            replicas=tuple(
+                replace(r, model=r.name) if r.name in own else r for r in running.replicas
+            ),
         )
 
     async def _make_apart(self, request: PlanRequest) -> Plan:
         owner = {name: model for name, model, _ in self._configs}
         pinned = tuple(m for m in request.models if owner[m.name] in self._pinned)
-        parts = [await make_plan(replace(request, models=pinned))] if pinned else []
+        parts = [await make_plan(_of(replace(request, models=pinned)))] if pinned else []
         used = {use.name: use.used_bytes for part in parts for use in part.devices}
         left = tuple(
             replace(device, memory_bytes=device.memory_bytes - used.get(device.name, 0))
             for device in request.devices
         )
         asked = (
-            replace(request, models=group, devices=left) for group in self._groups(request, pinned)
+            _of(replace(request, models=group, devices=left))
+            for group in self._groups(request, pinned)
         )
         parts += [await make_plan(part) for part in asked]
         return _merged(parts, request.devices)
@@ -180,8 +211,19 @@ class Placements:
         """Of everything that a plan is made of, but for what differs from look to look: how much
         memory happens to be free, and what a process happens to take."""
         devices = [replace(d, memory_bytes=0, backend_bytes=0) for d in request.devices]
-        asked = (__version__, request.models, devices, sorted(self._pinned))
+        asked = (__version__, request.models, request.demand, devices, sorted(self._pinned))
         return sha256(msgspec.json.encode(asked, order="deterministic")).hexdigest()
+
+
+def _of(request: PlanRequest) -> PlanRequest:
+    """With what is asked and what runs of its models alone."""
+    names = {model.name for model in request.models}
+    running = request.running
+    if running is not None:
+        own = tuple(replica for replica in running.replicas if replica.model in names)
+        running = replace(running, replicas=own) if own else None
+    demand = tuple(stream for stream in request.demand if stream.model in names)
+    return replace(request, demand=demand, running=running)
 
 
 def _of_block(block: ReplicaConfig, model: ModelConfig, name: str, path: str) -> ModelConfig:

@@ -174,9 +174,7 @@ def _read_template(file: str) -> str | None:
         raise ConfigError(f"{file}: cannot read the chat template: {reason}") from error
 
 
-def longest_request(
-    engines: Mapping[str, EngineSettings], loaded: Mapping[str, EngineInfo]
-) -> int:
+def longest_request(engines: Mapping[str, EngineSettings], loaded: Mapping[str, EngineInfo]) -> int:
     """Tokens that every replica of a model can take, those that have yet to load included. Both by
     replica; at least one context is known."""
     sizes = [

@@ -88,7 +88,7 @@ def request_of(
     return PlanRequest(
         models=tuple(requests),
         devices=tuple(devices),
-        demand=tuple(_stream(stream, names) for stream in demand),
+        demand=tuple(stream_of(stream, names) for stream in demand),
         running=running,
     )
 
@@ -134,7 +134,8 @@ def _shapes(name: str, files: Sequence[Sequence[str]]) -> tuple[ModelShape, ...]
     return tuple(sorted(shapes, key=lambda shape: -shape.weight_bytes))
 
 
-def _stream(stream: DemandConfig, names: Mapping[str, str]) -> Demand:
+def stream_of(stream: DemandConfig, names: Mapping[str, str]) -> Demand:
+    """names: of models, by what a file may call them. ConfigError for another."""
     if stream.model not in names:
         known = list(dict.fromkeys(names.values()))
         hint = nearest(stream.model, names) or f"; there are {', '.join(known)}"

@@ -39,9 +39,6 @@ LOST_REVIEW_S = 1.0
 """Between two looks at device servers, which may be gone."""
 
 WINDOW_S = 60.0
-LEAST_REQUESTS = 10
-"""In the window, for it to say what demand is."""
-
 CONNECT_TIMEOUT_S = 2.0
 DEFAULT_TARGET = 0.9
 
@@ -91,10 +88,14 @@ class Provisioner:
     async def plan(self) -> Plan:
         """The first plan. NoPlanError and others where there is none."""
         self._devices = {device.name: device for device in await self._look()}
-        plan = await self._placements.make(tuple(self._devices.values()))
+        demand = self._placements.expected()
+        plan = await self._placements.make(tuple(self._devices.values()), demand)
         for warning in plan.warnings:
             log.warning("%s", warning)
-        self._take(plan, {}, "the server started")
+        rates: dict[str, float] = {}
+        for stream in demand:
+            rates[stream.model] = rates.get(stream.model, 0.0) + stream.rate_per_s
+        self._take(plan, rates, "the server started")
         return plan
 
     def watch(self, dispatcher: Dispatcher, manager: ModelManager) -> None:
@@ -113,7 +114,10 @@ class Provisioner:
             age_s=time.monotonic() - self._planned_s,
             num_plans=self._num_plans,
             objective=plan.objective if plan else 0.0,
-            devices={name: name in self._replanner.devices for name in self._devices},
+            devices={
+                name: _key(device) in self._replanner.devices
+                for name, device in self._devices.items()
+            },
             warnings=plan.warnings if plan else (),
             problems=self._problems,
         )
@@ -200,7 +204,7 @@ class Provisioner:
         manager: ModelManager,
     ) -> None:
         assert self._plan is not None
-        if not present <= set(self._devices):
+        if not present <= {_key(device) for device in self._devices.values()}:
             # What is known keeps its memory as it was before anything of ours lay there.
             found = {device.name: device for device in await self._look(is_serving=True)}
             self._devices = found | self._devices
@@ -270,7 +274,7 @@ class Provisioner:
                 promise=self._promises.get(one.sla_class, BEST_EFFORT),
             )
             for one in seen.values()
-            if one.num_requests >= LEAST_REQUESTS
+            if one.num_requests >= self._replanner.settings.min_requests
         ]
 
 

@@ -31,6 +31,7 @@ class Observed(Struct, frozen=True, kw_only=True):
         return ModelSignal(
             model=self.model,
             rate_per_s=self.rate_per_s,
+            num_requests=self.num_requests,
             num_judged=self.num_judged,
             num_missed=self.num_missed,
             target=target,

@@ -14,6 +14,7 @@ from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from fmedge.sched.provision import split as splits
+from fmedge.sched.provision.apply import MAX_DEVICES
 from fmedge.sched.provision.cost import OperatingPoint
 from fmedge.sched.provision.joint import Joint, best_joint
 from fmedge.sched.provision.plan import MemoryUse, Range
@@ -232,6 +233,13 @@ class Ground:
             joint = self._joint([problem for _, problem, _ in wanted], budget, is_final)
             if joint is None:
                 return None
+            wide = [self._is_too_wide(split) for split in joint.splits]
+            if any(wide):
+                wanted = [
+                    (name, self._narrowed(problem, budget) if is_wide else problem, choice)
+                    for (name, problem, choice), is_wide in zip(wanted, wide, strict=True)
+                ]
+                continue
             replicas = tuple(
                 self.placed(name, choice, self.ranges(split))
                 for (name, _, choice), split in zip(wanted, joint.splits, strict=True)
@@ -242,6 +250,24 @@ class Ground:
                 return Placement(replicas=replicas, cost_s=joint.cost_s, bound_s=joint.bound_s)
             budget = np.maximum(budget - over, 0)
         return None
+
+    def _is_too_wide(self, split: splits.Split) -> bool:
+        others = [part for part in split.ranges if not self.devices[part.device].is_host]
+        return len(others) > MAX_DEVICES
+
+    def _narrowed(self, problem: Problem, budget: NDArray[np.int64]) -> Problem:
+        """On no more devices than llama.cpp splits a model over: those with most memory, since it
+        is for want of that that a model lies on so many."""
+        usable = [
+            d
+            for d in range(len(self.devices))
+            if problem.is_allowed[d] and not self.devices[d].is_host
+        ]
+        kept = sorted(usable, key=lambda d: (-int(budget[d]), d))[:MAX_DEVICES]
+        is_kept = np.array(
+            [device.is_host or d in kept for d, device in enumerate(self.devices)], np.bool_
+        )
+        return replace(problem, is_allowed=problem.is_allowed & is_kept)
 
     def _joint(
         self, problems: Sequence[Problem], budget: NDArray[np.int64], is_final: bool

@@ -20,24 +20,26 @@ class ReplanSettings(Struct, frozen=True, kw_only=True):
     """cooldown_s: the least time between two plans, but where a device is lost. device_back_s: a
     device must have been there so long to be counted on again. min_judged: promises that must
     have come due before their misses count; miss_margin: misses beyond what the target allows, as
-    a share. demand_factor: how many times more or less the rate is than it was planned for.
-    lasting_s: how long either has to go on.
+    a share. min_requests: so many say what demand is; demand_factor: how many times more or less
+    the rate is than it was planned for. lasting_s: how long any of these has to go on.
     """
 
     cooldown_s: float = 60.0
     device_back_s: float = 15.0
     min_judged: int = 20
     miss_margin: float = 0.05
+    min_requests: int = 10
     demand_factor: float = 2.0
     lasting_s: float = 15.0
 
 
 class ModelSignal(Struct, frozen=True, kw_only=True):
-    """What a model was asked for lately: requests per second, promises that came due (judged) and
-    those of them that were broken or refused, and the share that shall hold."""
+    """What a model was asked for lately: so many requests, that many a second, promises that came
+    due (judged) and those of them that were broken or refused, and the share that shall hold."""
 
     model: str
     rate_per_s: float
+    num_requests: int = 0
     num_judged: int = 0
     num_missed: int = 0
     target: float = 0.9
@@ -47,7 +49,7 @@ class Replanner:
     """Watches signals between plans. Times are seconds of one monotonic clock."""
 
     def __init__(self, settings: ReplanSettings | None = None) -> None:
-        self._settings = settings or ReplanSettings()
+        self.settings = settings or ReplanSettings()
         self._planned_at_s = 0.0
         self._rates: dict[str, float] = {}
         self._devices: frozenset[str] = frozenset()
@@ -78,12 +80,12 @@ class Replanner:
         back = present - self._devices
         if back:
             what = f"{_names(back)} can be used"
-            reasons["devices " + ",".join(sorted(back))] = (self._settings.device_back_s, what)
+            reasons["devices " + ",".join(sorted(back))] = (self.settings.device_back_s, what)
         for signal in models:
             for key, reason in self._of_model(signal):
-                reasons[key] = (self._settings.lasting_s, reason)
+                reasons[key] = (self.settings.lasting_s, reason)
         self._since_s = {key: self._since_s.get(key, now_s) for key in reasons}
-        if now_s - self._planned_at_s < self._settings.cooldown_s:
+        if now_s - self._planned_at_s < self.settings.cooldown_s:
             return ""
         lasting = (
             reason
@@ -93,7 +95,7 @@ class Replanner:
         return next(lasting, "")
 
     def _of_model(self, signal: ModelSignal) -> Iterable[tuple[str, str]]:
-        settings = self._settings
+        settings = self.settings
         if signal.num_judged >= settings.min_judged:
             missed = signal.num_missed / signal.num_judged
             if missed > 1 - signal.target + settings.miss_margin:
@@ -104,8 +106,13 @@ class Replanner:
                 )
         planned, rate = self._rates.get(signal.model, 0.0), signal.rate_per_s
         if planned <= 0:
-            return
-        if rate > planned * settings.demand_factor:
+            if signal.num_requests >= settings.min_requests:
+                yield (
+                    f"known {signal.model}",
+                    f"{signal.model} is asked {rate:.2g} times a second, which nothing was known "
+                    "of",
+                )
+        elif rate > planned * settings.demand_factor:
             yield (
                 f"more {signal.model}",
                 f"{signal.model} is asked {rate:.2g} times a second, and {planned:.2g} were "

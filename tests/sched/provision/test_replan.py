@@ -117,6 +117,19 @@ def test_demand_that_shifts_and_stays(rate: float, word: str) -> None:
     assert word in replanner.review(111, [shifted], [])
 
 
+def test_demand_that_nothing_was_known_of_is_a_reason_once_there_is_enough_of_it() -> None:
+    replanner = Replanner(SETTINGS)
+    replanner.planned(0, {}, [])
+    few = ModelSignal(model="chat", rate_per_s=0.1, num_requests=5)
+    many = ModelSignal(model="chat", rate_per_s=0.5, num_requests=30)
+    assert replanner.review(100, [few], []) == ""
+    assert replanner.review(111, [few], []) == ""
+    assert replanner.review(112, [many], []) == ""
+    assert "nothing was known of" in replanner.review(123, [many], [])
+    replanner.planned(123, {"chat": 0.5}, [])
+    assert all(replanner.review(now_s, [many], []) == "" for now_s in range(124, 400, 5))
+
+
 def test_a_burst_that_passes_is_no_reason() -> None:
     replanner = Replanner(SETTINGS)
     replanner.planned(0, {"chat": 2.0}, [])
