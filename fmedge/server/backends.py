@@ -89,6 +89,7 @@ class Backends:
             settings=ResidencySettings(min_resident_s=server.min_resident_s),
             save_kv=self._kv.outlives_replicas,
             replan=provisioner.replan,
+            learn=provisioner.loaded,
         )
         rules = {
             plan.name: ModelRule(is_pinned=model.pinned, keep_alive_s=server.keep_alive_s)
@@ -115,11 +116,12 @@ class Backends:
 
     async def profile(self, replica: Replica, info: EngineInfo) -> StepProfile | None:
         """What a replica that has loaded costs; None where nobody asks."""
-        if self._provisioner is not None:
-            await self._provisioner.loaded(replica.name, info)
         if self._config.server.policy != "fmedge":
             return None
-        return await self._profiler.obtain(replica, self._engines[replica.name][1])
+        profile = await self._profiler.obtain(replica, self._engines[replica.name][1])
+        if self._provisioner is not None and profile.source == "measured":
+            await self._provisioner.measured(replica.name, profile)
+        return profile
 
     async def _measure(
         self, dispatcher: Dispatcher, name: str, engine: EngineSettings, budget_s: float

@@ -21,7 +21,7 @@ from fmedge.replica.speed import Speed
 from fmedge.server.state import StateStore
 
 NAME = "devices.json"
-VERSION = 1
+VERSION = 2
 MAX_ENTRIES = 128
 
 log = logging.getLogger(__name__)
@@ -101,4 +101,7 @@ class DeviceCache:
 def _is_sane(speed: Speed) -> bool:
     """What plans divide by."""
     figures = [x for s in speed.types for x in (s.bandwidth_gb_s, s.tflop_s)]
-    return bool(figures) and all(0 < x < 1e6 for x in figures) and 0 <= speed.link_gb_s < 1e6
+    optional = (speed.link_gb_s, speed.attention_gmac_s, speed.kv_gb_s)
+    return (
+        bool(figures) and all(0 < x < 1e6 for x in figures) and all(0 <= x < 1e6 for x in optional)
+    )

@@ -111,6 +111,8 @@ def _timed(device: Device, entry: Entry | None) -> Device:
             link_gb_s=speed.link_gb_s or inf,
             link_s=speed.link_s,
             speeds=speed.types,
+            attention_gmac_s=speed.attention_gmac_s,
+            kv_gb_s=speed.kv_gb_s,
             source="measured",
         )
     card = catalogue.find(device.kind) if device.kind else None

@@ -19,8 +19,9 @@ from msgspec.structs import replace
 
 from fmedge import __version__
 from fmedge.config import Config, ModelConfig, ReplicaConfig, names_of
+from fmedge.sched.provision.corrections import Corrections
 from fmedge.sched.provision.margins import Margins
-from fmedge.sched.provision.plan import DeviceUse, NoPlanError, Plan
+from fmedge.sched.provision.plan import DeviceUse, NoPlanError, Plan, PlannedReplica
 from fmedge.server.planning import load_streams, make_plan, model_request, stream_of
 from fmedge.server.state import StateStore
 
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
     from fmedge.sched.provision.demand import Demand
     from fmedge.sched.provision.device import Device
     from fmedge.sched.provision.request import ModelRequest, PlanRequest
+    from fmedge.sched.provision.shape import ModelShape
     from fmedge.server.plan import ModelPlan
 
-PLAN, MARGINS = "plan", "margins"
+PLAN, MARGINS, SPEEDS = "plan", "margins", "speeds"
 LEAST_CAPACITY = 0.8
 """A kept plan is used while devices have no more memory than it knew, but for this share."""
 
@@ -40,6 +42,23 @@ log = logging.getLogger(__name__)
 class _Kept(Struct, frozen=True):
     key: str
     plan: Plan
+
+
+class Learned(Struct, frozen=True):
+    """What loads taught of devices: how much of them to leave free, and how fast they are."""
+
+    margins: Margins
+    speeds: Corrections
+
+    @classmethod
+    def of(cls, store: StateStore) -> Learned:
+        return cls(
+            Margins.from_bytes(store.load(MARGINS) or b""),
+            Corrections.from_bytes(store.load(SPEEDS) or b""),
+        )
+
+    def applied(self, device: Device) -> Device:
+        return self.margins.applied(self.speeds.applied(device))
 
 
 class Placements:
@@ -54,7 +73,8 @@ class Placements:
             for name in (*names_of(model), *plan.aliases, plan.name)
         }
         self._store = store
-        self.margins = Margins.from_bytes(store.load(MARGINS) or b"")
+        self.learned = Learned.of(store)
+        self._shapes: dict[str, ModelShape] = {}
         self._configs: list[tuple[str, str, ModelConfig]] = []
         """(what is planned, the model that it is of, its configuration)"""
         self._kv_bytes = (config.server.kv_store_mib << 20) * (len(plans) + 1)
@@ -103,8 +123,14 @@ class Placements:
             await asyncio.to_thread(self._store.save, PLAN, encoded)
         return plan
 
-    async def save_margins(self) -> None:
-        await asyncio.to_thread(self._store.save, MARGINS, self.margins.to_bytes())
+    async def save(self) -> None:
+        """What loads taught."""
+        await asyncio.to_thread(self._store.save, MARGINS, self.learned.margins.to_bytes())
+        await asyncio.to_thread(self._store.save, SPEEDS, self.learned.speeds.to_bytes())
+
+    def shape_of(self, planned: PlannedReplica) -> ModelShape | None:
+        """Of a replica's file, as it was last planned with."""
+        return self._shapes.get(planned.file)
 
     def _request(
         self, devices: Sequence[Device], demand: Sequence[Demand], running: Plan | None
@@ -115,6 +141,7 @@ class Placements:
         registry = Registry()
         usable = tuple(self._usable(device) for device in devices)
         models = tuple(model_request(m, registry, usable) for _, _, m in self._configs)
+        self._shapes = {shape.file: shape for model in models for shape in model.shapes}
         return PlanRequest(
             models=models,
             devices=usable,
@@ -123,7 +150,7 @@ class Placements:
         )
 
     def _usable(self, device: Device) -> Device:
-        device = self.margins.applied(device)
+        device = self.learned.applied(device)
         if not device.is_host:
             return device
         return replace(device, reserve_bytes=device.reserve_bytes + self._kv_bytes)

@@ -27,6 +27,7 @@ from fmedge.sched.provision.memory import Sizing
 from fmedge.sched.provision.plan import Plan
 from fmedge.sched.provision.request import MOST_REPLICAS, ModelRequest, PlanRequest
 from fmedge.sched.provision.shape import ModelShape
+from fmedge.server.state import StateStore
 from fmedge.types import BEST_EFFORT, EngineSettings
 
 if TYPE_CHECKING:
@@ -223,6 +224,11 @@ async def plan_for(
 ) -> tuple[Plan, tuple[Device, ...]]:
     """All of it: devices looked at, models read, the plan made."""
     devices = await look_at_devices(config, file=devices_file, exclude=exclude)
+    if not devices_file:
+        from fmedge.server.placements import Learned
+
+        learned = Learned.of(StateStore(state_dir(config.server.state_dir), is_writer=False))
+        devices = tuple(learned.applied(device) for device in devices)
     request = request_of(config, devices, demand=demand, running=running)
     return await make_plan(request), devices
 

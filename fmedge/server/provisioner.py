@@ -29,6 +29,7 @@ from fmedge.types import BEST_EFFORT, EngineInfo, Promise
 
 if TYPE_CHECKING:
     from fmedge.dispatch import Dispatcher
+    from fmedge.sched.profile import StepProfile
     from fmedge.sched.provision.demand import Demand
     from fmedge.sched.provision.device import Device
     from fmedge.server.placements import Placements
@@ -40,6 +41,12 @@ LOST_REVIEW_S = 1.0
 
 WINDOW_S = 60.0
 CONNECT_TIMEOUT_S = 2.0
+MOST_ERROR = 0.25
+"""Of a fit that says something of a device."""
+
+DECODE_DEPTH, PREFILL_TOKENS = 256, 256
+"""Where predicted and measured steps are compared."""
+
 DEFAULT_TARGET = 0.9
 
 log = logging.getLogger(__name__)
@@ -141,8 +148,32 @@ class Provisioner:
         for device_name, num_bytes in excess_bytes(planned, info, uses).items():
             device = self._devices.get(device_name)
             if device is not None:
-                self._placements.margins.on_loaded(device, num_bytes)
-        await self._placements.save_margins()
+                self._placements.learned.margins.on_loaded(device, num_bytes)
+        await self._placements.save()
+
+    async def measured(self, name: str, profile: StepProfile) -> None:
+        """A replica's steps were measured: compare what they take with what was predicted."""
+        if profile.fitted is None or profile.fitted.median_error > MOST_ERROR or not self._plan:
+            return
+        planned = next((r for r in self._plan.replicas if r.name == name), None)
+        shape = None if planned is None else self._placements.shape_of(planned)
+        if planned is None or shape is None:
+            return
+        from fmedge.sched.provision.cost import step_model
+
+        speeds = self._placements.learned.speeds
+        devices = {d.name: speeds.applied(d) for d in self._devices.values()}
+        foretold = step_model(shape, planned.engine, planned.ranges, devices)
+        num_prefill = min(PREFILL_TOKENS, planned.engine.batch_size)
+        steps = ((0, 1, DECODE_DEPTH, 0.0), (num_prefill, 0, 0, num_prefill**2 / 2))
+        decode, prefill = ((foretold.step_s(*step), profile.model.step_s(*step)) for step in steps)
+        holders = [self._devices[part.device] for part in planned.ranges]
+        speeds.on_measured(holders, decode, prefill)
+        log.info(
+            "replica %s decodes in %.2f ms a token where %.2f were predicted",
+            name, decode[1] * 1e3, decode[0] * 1e3,
+        )  # fmt: skip
+        await self._placements.save()
 
     async def replan(
         self, planned: PlannedReplica, reason: str
@@ -152,12 +183,12 @@ class Provisioner:
         name = failed_device(reason, self._devices)
         if name is None or self._plan is None:
             return None
-        margin = self._placements.margins.on_failure(self._devices[name])
+        margin = self._placements.learned.margins.on_failure(self._devices[name])
         log.warning(
             "%s did not fit on %s: %d MiB of that are left free from now on",
             planned.name, name, margin.total >> 20,
         )  # fmt: skip
-        await self._placements.save_margins()
+        await self._placements.save()
         async with self._planning:
             plan = await self._placements.make(self._present(), running=self._plan)
         others = [r for r in self._plan.replicas if r.name != planned.name]

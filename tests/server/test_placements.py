@@ -109,6 +109,6 @@ async def test_a_plan_is_kept_for_the_next_start_and_no_longer_than_it_holds(
 
 async def test_what_loads_taught_is_left_free(tmp_path: Path) -> None:
     made = two_models(tmp_path)
-    made.margins.on_failure(CPU)
+    made.learned.margins.on_failure(CPU)
     plan = await made.make([CPU])
     assert plan.devices[0].capacity_bytes < CPU.capacity_bytes

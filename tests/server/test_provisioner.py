@@ -13,15 +13,23 @@ from msgspec.structs import replace
 from fmedge.config import Config
 from fmedge.config.rpc import RpcConfig
 from fmedge.sched.decision import Decision
+from fmedge.sched.fit import FitReport
+from fmedge.sched.provision.corrections import Corrections
+from fmedge.sched.provision.cost import step_model
 from fmedge.sched.provision.demand import Demand
 from fmedge.sched.provision.device import Device
 from fmedge.sched.provision.margins import Margins
-from fmedge.sched.provision.plan import NoPlanError, Plan
+from fmedge.sched.provision.plan import NoPlanError, Plan, PlannedReplica, Range
 from fmedge.sched.provision.replan import Replanner, ReplanSettings
+from fmedge.sched.provision.shape import ModelShape
+from fmedge.sched.steptime import StepModel
 from fmedge.server import provisioner as module
+from fmedge.server.placements import Learned
 from fmedge.server.provisioner import Provisioner
 from fmedge.types import DeviceMemory, EngineInfo
+from tests.sched.provision.llama3 import llama3
 from tests.sched.provision.test_replan import plan, replica
+from tests.test_dispatch_promises import PROFILE
 
 DEADLINE_S = 20.0
 
@@ -30,7 +38,7 @@ class Script:
     """Stands for Placements: answers with what is scripted for the devices that it is asked for."""
 
     def __init__(self) -> None:
-        self.margins = Margins()
+        self.learned = Learned(Margins(), Corrections())
         self.answers: dict[frozenset[str], Plan] = {}
         self.asked: list[tuple[frozenset[str], tuple[Demand, ...]]] = []
         self.num_saved = 0
@@ -56,7 +64,10 @@ class Script:
             raise NoPlanError("no plan: chat needs more", ("1 GiB more",))
         return self.answers[names]
 
-    async def save_margins(self) -> None:
+    def shape_of(self, planned: PlannedReplica) -> ModelShape:
+        return llama3()
+
+    async def save(self) -> None:
         self.num_saved += 1
 
 
@@ -217,4 +228,26 @@ async def test_what_a_load_took_beyond_its_plan_is_learned_once(
     await provisioner.loaded("chat/0", info)
     assert world.script.num_saved == 1
     assert "is not as planned" in caplog.text
+    await provisioner.close()
+
+
+async def test_how_fast_a_replica_proves_to_be_corrects_its_devices(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = replace(replica("chat/0"), ranges=(Range(device="CPU", first_layer=0, last_layer=32),))
+    world.script.answers[frozenset({"CPU", "box"})] = plan((whole, {"CPU": 60}))
+    provisioner = await world.start(monkeypatch, ReplanSettings())
+    cpu, box = provisioner._devices.values()
+    foretold = step_model(llama3(), whole.engine, whole.ranges, {"CPU": cpu}).step_s(0, 1, 256)
+    slower = FitReport(
+        model=StepModel(base_s=foretold * 1.44), num_samples=50, median_error=0.02, p90_error=0.1,
+        noise=0.01, mean_ratio=1.0, regions=(),
+    )  # fmt: skip
+    profile = replace(PROFILE, prior=None, fitted=slower)
+    await provisioner.measured("chat/0", replace(profile, fitted=replace(slower, median_error=0.5)))
+    speeds = world.script.learned.speeds
+    assert speeds.of(cpu).decode == 1.0  # too uncertain
+    await provisioner.measured("chat/0", profile)
+    assert speeds.of(cpu).decode == pytest.approx(1.2)
+    assert speeds.of(box).decode == 1.0
     await provisioner.close()
