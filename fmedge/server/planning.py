@@ -24,7 +24,7 @@ from fmedge.sched.provision.context import cells_of
 from fmedge.sched.provision.demand import Demand, Spread
 from fmedge.sched.provision.device import Device
 from fmedge.sched.provision.memory import Sizing
-from fmedge.sched.provision.plan import Plan
+from fmedge.sched.provision.plan import DeviceUse, MemoryUse, Plan
 from fmedge.sched.provision.request import MOST_REPLICAS, ModelRequest, PlanRequest
 from fmedge.sched.provision.shape import ModelShape
 from fmedge.server.state import StateStore
@@ -154,13 +154,46 @@ def stream_of(stream: DemandConfig, names: Mapping[str, str]) -> Demand:
 
 
 async def make_plan(request: PlanRequest) -> Plan:
-    """The plan, with llama.cpp's own sizes of compute buffers; NoPlanError. Off the event loop."""
+    """The plan, made with llama.cpp's own sizes of compute buffers, and what llama.cpp says that
+    each of its replicas takes; NoPlanError. Off the event loop."""
     from fmedge.replica.sizing import Sizer
 
     async with Sizer() as sizer:
         sizes = _Sizes(sizer, request.devices, asyncio.get_running_loop())
         asked = msgspec.structs.replace(request, sizing=sizes)
-        return await asyncio.to_thread(_timed_plan, asked)
+        plan = await asyncio.to_thread(_timed_plan, asked)
+        return await _sized(plan, request, sizer)
+
+
+async def _sized(plan: Plan, request: PlanRequest, sizer: Sizer) -> Plan:
+    """With each replica's memory as llama.cpp lays this very placement out, where it does."""
+    from fmedge.sched.provision.memory import exact_memory
+
+    shapes = {shape.file: shape for model in request.models for shape in model.shapes}
+    devices = {device.name: device for device in request.devices}
+    exact: dict[tuple[str, str], MemoryUse] = {}
+    for replica in plan.replicas:
+        shape, engine = shapes[replica.file], replica.engine
+        if _num_cells(shape, engine) > MOST_CELLS:
+            continue
+        others = [devices[part.device] for part in replica.ranges]
+        try:
+            rows = await sizer.size(engine.model_path, engine, others)
+        except FmedgeError as error:
+            log.debug("%s is not sized exactly: %s", replica.name, error)
+            continue
+        uses = exact_memory(shape, engine, replica.ranges, devices, rows)
+        exact |= {(use.device, replica.name): use for use in uses}
+    return replace(plan, devices=tuple(_with(use, exact) for use in plan.devices))
+
+
+def _with(use: DeviceUse, exact: Mapping[tuple[str, str], MemoryUse]) -> DeviceUse:
+    breakdown = tuple(
+        replace(part, memory=exact.get((use.name, part.replica), part.memory))
+        for part in use.breakdown
+    )
+    used_bytes = sum(part.memory.total for part in breakdown)
+    return replace(use, breakdown=breakdown, used_bytes=used_bytes)
 
 
 def _timed_plan(request: PlanRequest) -> Plan:
