@@ -233,7 +233,8 @@ class _Sizes:
             return asyncio.run_coroutine_threadsafe(question, self._loop).result(SIZING_TIMEOUT_S)
         except (FmedgeError, TimeoutError) as error:
             self._failed.add(shape.file)
-            log.warning("%s: llama.cpp does not size it, so bounds do: %s", shape.file, error)
+            why = str(error).partition("\n")[0]
+            log.warning("%s: llama.cpp does not size it, so bounds do: %s", shape.name, why)
             return None
 
 
