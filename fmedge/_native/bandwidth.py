@@ -46,6 +46,16 @@ class BandwidthProbe:
         check(lib.fm_bandwidth_run(self._raw, first, num_matrices, num_tokens, repeats, seconds))
         return float(seconds[0])
 
+    def attention(
+        self, *, heads: int, kv_heads: int, width: int, depth: int, num_caches: int, num_calls: int
+    ) -> float:
+        """Seconds of num_calls times one token's fused attention over `depth` tokens of f16, in
+        num_caches caches in turn. NativeError where the device has no such kernel."""
+        asked = ffi.new("fm_attention *", (heads, kv_heads, width, depth, num_caches, num_calls))
+        seconds = ffi.new("double *")
+        check(lib.fm_bandwidth_attention(self._raw, asked, seconds))
+        return float(seconds[0])
+
     def link(self, num_bytes: int) -> float:
         """Seconds until so many bytes are there and back."""
         seconds = ffi.new("double *")

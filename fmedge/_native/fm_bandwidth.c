@@ -13,6 +13,9 @@ enum {
     MAX_MATRICES = 256,
     MAX_TOKENS = 1 << 16,
     MAX_REPEATS = 1 << 16,
+    MAX_CALLS = 256,
+    MAX_HEADS = 1 << 10,
+    MAX_DEPTH = 1 << 20,
     FILL = 0x11, /* in every type a small number: no NaN, no infinity, no denormal */
 };
 
@@ -180,7 +183,7 @@ static int time_graph(fm_bandwidth *probe, struct ggml_cgraph *graph, int32_t re
         const enum ggml_status status = ggml_backend_graph_compute_async(probe->backend, graph);
         if (status != GGML_STATUS_SUCCESS) {
             return fm_fail(status == GGML_STATUS_ALLOC_FAILED ? FM_ERR_MEMORY : FM_ERR,
-                           "%s failed to multiply (%s)", ggml_backend_dev_name(probe->device),
+                           "%s failed to compute (%s)", ggml_backend_dev_name(probe->device),
                            ggml_status_to_string(status));
         }
     }
@@ -219,6 +222,61 @@ int fm_bandwidth_run(fm_bandwidth *probe, int32_t first, int32_t num_matrices, i
         rc = time_graph(probe, graph, repeats, seconds_out);
         ggml_backend_buffer_free(buffer);
     }
+    ggml_free(ctx);
+    return rc;
+}
+
+static bool is_attention(const fm_attention *a) {
+    return a->kv_heads >= 1 && a->heads >= a->kv_heads && a->heads <= MAX_HEADS &&
+           a->heads % a->kv_heads == 0 && a->width >= 1 && a->width <= MAX_HEADS && a->depth >= 1 &&
+           a->depth <= MAX_DEPTH && a->num_caches >= 1 && a->num_calls >= a->num_caches &&
+           a->num_calls <= MAX_CALLS;
+}
+
+/* [head][token][width], as the kernel wants it, of what lies as [token][head][width]. */
+static struct ggml_tensor *by_head(struct ggml_context *ctx, enum ggml_type type, int32_t width,
+                                   int32_t heads, int32_t num_tokens) {
+    return ggml_permute(ctx, ggml_new_tensor_3d(ctx, type, width, heads, num_tokens), 0, 2, 1, 3);
+}
+
+int fm_bandwidth_attention(fm_bandwidth *probe, const fm_attention *asked, double *seconds_out) {
+    const fm_attention a = *asked;
+    if (!is_attention(&a)) {
+        return fm_fail(
+            FM_ERR_ARGUMENT,
+            "%d heads over %d of %d values, %d tokens, %d caches, %d calls: no attention", a.heads,
+            a.kv_heads, a.width, a.depth, a.num_caches, a.num_calls);
+    }
+    struct ggml_context *ctx =
+        new_context(5 * MAX_CALLS + 4, ggml_graph_overhead_custom(8 * MAX_CALLS, false));
+    if (ctx == NULL) {
+        return fm_fail(FM_ERR_MEMORY, "no memory for a graph");
+    }
+    const char *name = ggml_backend_dev_name(probe->device);
+    struct ggml_cgraph *graph = ggml_new_graph_custom(ctx, 8 * MAX_CALLS, false);
+    struct ggml_tensor *query = by_head(ctx, GGML_TYPE_F32, a.width, a.heads, 1);
+    struct ggml_tensor *mask = ggml_new_tensor_2d(ctx, GGML_TYPE_F16, a.depth, 1);
+    struct ggml_tensor *keys[MAX_CALLS], *values[MAX_CALLS], *out = NULL;
+    for (int32_t i = 0; i < a.num_calls; i++) {
+        if (i < a.num_caches) {
+            keys[i] = by_head(ctx, GGML_TYPE_F16, a.width, a.kv_heads, a.depth);
+            values[i] = by_head(ctx, GGML_TYPE_F16, a.width, a.kv_heads, a.depth);
+        }
+        const int32_t cache = i % a.num_caches;
+        out = ggml_flash_attn_ext(ctx, query, keys[cache], values[cache], mask, 0.1F, 0.0F, 0.0F);
+        ggml_build_forward_expand(graph, out);
+    }
+    int rc;
+    ggml_backend_buffer_t buffer = NULL;
+    if (!ggml_backend_dev_supports_op(probe->device, out)) {
+        rc = fm_fail(FM_ERR_ARGUMENT, "%s has no fused attention", name);
+    } else if ((buffer = ggml_backend_alloc_ctx_tensors(ctx, probe->backend)) == NULL) {
+        rc = fm_fail(FM_ERR_MEMORY, "%s has no memory left for a cache", name);
+    } else {
+        ggml_backend_buffer_clear(buffer, FILL);
+        rc = time_graph(probe, graph, 1, seconds_out);
+    }
+    ggml_backend_buffer_free(buffer);
     ggml_free(ctx);
     return rc;
 }

@@ -6,7 +6,8 @@
  *     fm_bandwidth_open("CPU", 2, &probe);
  *     fm_bandwidth_load(probe, "q8_0", 4096, 4096, 8, &num_bytes);    8 matrices of 4096 x 4096
  *     fm_bandwidth_run(probe, 0, 8, 1, 1, &seconds);                  each times one vector, once
- *     fm_bandwidth_link(probe, 1 << 20, &set_s, &get_s);
+ *     fm_bandwidth_attention(probe, &(fm_attention){8, 4, 128, 512, 4, 8}, &seconds);
+ *     fm_bandwidth_link(probe, 1 << 20, &seconds);
  *     fm_bandwidth_close(probe);
  *
  * One thread at a time. A device that fails badly ends the process: run it in one that may end. */
@@ -36,6 +37,16 @@ int fm_bandwidth_load(fm_bandwidth *probe, const char *type, int32_t width, int3
  * with a [num_tokens][width] input take, one after the other. */
 int fm_bandwidth_run(fm_bandwidth *probe, int32_t first, int32_t num_matrices, int32_t num_tokens,
                      int32_t repeats, double *seconds_out);
+
+/* One token's attention, num_calls times: heads query heads of `width` values over f16 keys and
+ * values for kv_heads heads and `depth` tokens, in num_caches caches in turn. */
+typedef struct {
+    int32_t heads, kv_heads, width, depth, num_caches, num_calls;
+} fm_attention;
+
+/* The seconds that it takes by the fused kernel, laid out as llama.cpp's caches are.
+ * FM_ERR_ARGUMENT where the device has no such kernel. */
+int fm_bandwidth_attention(fm_bandwidth *probe, const fm_attention *asked, double *seconds_out);
 
 /* The seconds that num_bytes to the device and back take, each until they are there. */
 int fm_bandwidth_link(fm_bandwidth *probe, uint64_t num_bytes, double *seconds_out);

@@ -72,6 +72,7 @@ def answer(question: Question, names: tuple[str, ...]) -> Answer:
                 is_host=is_host,
                 cache_bytes=_host_cache_bytes() if is_host else cache_bytes,
                 budget_s=budget_s,
+                is_processor=kind == "cpu" or bool(names),
             )
 
     if not is_host or question.threads == 1:

@@ -101,7 +101,7 @@ class DeviceCache:
 def _is_sane(speed: Speed) -> bool:
     """What plans divide by."""
     figures = [x for s in speed.types for x in (s.bandwidth_gb_s, s.tflop_s)]
-    optional = (speed.link_gb_s, speed.attention_gmac_s, speed.kv_gb_s)
+    optional = (speed.link_gb_s, speed.attention_gmac_s, speed.kv_gb_s, speed.op_s)
     return (
         bool(figures) and all(0 < x < 1e6 for x in figures) and all(0 <= x < 1e6 for x in optional)
     )

@@ -113,6 +113,7 @@ def _timed(device: Device, entry: Entry | None) -> Device:
             speeds=speed.types,
             attention_gmac_s=speed.attention_gmac_s,
             kv_gb_s=speed.kv_gb_s,
+            op_s=speed.op_s,
             source="measured",
         )
     card = catalogue.find(device.kind) if device.kind else None

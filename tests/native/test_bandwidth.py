@@ -27,6 +27,29 @@ def test_times_products(probe: BandwidthProbe, quant: str) -> None:
     assert probe.run(num_matrices=1, num_tokens=1, repeats=3, first=3) > 0
 
 
+def test_times_attention(probe: BandwidthProbe) -> None:
+    def least_s(depth: int, num_caches: int, num_calls: int) -> float:
+        return min(
+            probe.attention(
+                heads=8, kv_heads=4, width=128, depth=depth, num_caches=num_caches,
+                num_calls=num_calls,
+            )
+            for _ in range(5)
+        )  # fmt: skip
+
+    few_s = least_s(64, 1, 4)
+    assert 0 < few_s < least_s(600, 3, 7)  # 16 times the work
+    for asked in (
+        {"heads": 6}, {"kv_heads": 0}, {"depth": 0}, {"num_caches": 5}, {"num_calls": 1000},
+        {"width": 1 << 20},
+    ):  # fmt: skip
+        with pytest.raises(NativeError, match="no attention"):
+            probe.attention(
+                **{"heads": 8, "kv_heads": 4, "width": 128, "depth": 64, "num_caches": 1,
+                   "num_calls": 4} | asked
+            )  # fmt: skip
+
+
 def test_times_transfers(probe: BandwidthProbe) -> None:
     small_s = min(probe.link(4096) for _ in range(5))
     large_s = min(probe.link(16 << 20) for _ in range(5))

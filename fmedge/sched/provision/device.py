@@ -27,6 +27,9 @@ class Device(Struct, frozen=True, kw_only=True):
     where `source` is a data sheet's ("catalogue", "file"), reached ones where "measured".
     link_gb_s, link_s: from and to the host, a transfer's bandwidth and its latency. endpoint: the
     RPC server that offers it, "" on this machine. speeds: where measured, by type of the weights.
+    attention_gmac_s, kv_gb_s: where measured, a processor's fused attention in decode: 1e9 products
+    a second, and 1e9 bytes a second of keys and values that come from memory; op_s: an operation
+    that computes next to nothing. 0: not measured.
     """
 
     name: str
@@ -44,6 +47,9 @@ class Device(Struct, frozen=True, kw_only=True):
     source: Literal["measured", "catalogue", "file", "guess"] = "guess"
     endpoint: str = ""
     speeds: tuple[TypeSpeed, ...] = ()
+    attention_gmac_s: float = 0.0
+    kv_gb_s: float = 0.0
+    op_s: float = 0.0
 
     @property
     def capacity_bytes(self) -> int:

@@ -11,7 +11,7 @@ replica's first GPU in passes of OFFLOAD_TOKENS or more (llama.cpp's op_offload)
 
 from __future__ import annotations
 
-from math import expm1, log1p
+from math import ceil, expm1, log1p
 
 from fmedge.sched.provision.device import Device
 from fmedge.sched.provision.rates import HOP_S, LAW, RPC_S, Law, Rates, rates
@@ -97,8 +97,13 @@ class Layers:
         """Reading one sequence's cache in a decode step: of `depth` tokens, or of as many as the
         layer's window lets it; and a recurrent state, read and written."""
         seen = min(depth, layer.window) if layer.window else depth
+        at = self._rates
+        if at.kv_block > 1:
+            seen = ceil(seen / at.kv_block) * at.kv_block
         nbytes = (layer.k_width * self._k_bytes + layer.v_width * self._v_bytes) * seen
-        return (nbytes + 2 * layer.state_bytes) * self._rates.kv_byte_s
+        num_products = 2 * layer.attention_width * seen if layer.k_width else 0.0
+        states_s = 2 * layer.state_bytes * at.state_byte_s
+        return nbytes * at.kv_byte_s + num_products * at.kv_product_s + states_s
 
     def attention_s(self, layer: LayerShape, chunk: float, past: float) -> float:
         """Scores and values of a prefill chunk behind `past` tokens: two products, 2 flops each

@@ -54,9 +54,9 @@ NOMINAL_GHZ = 2.0
 HOP_S = 250e-6
 """From one device to the next one: the scheduler waits, copies and launches anew."""
 
-RPC_S = 60e-6
-"""Either end of a hop at a device server, beside the link: one on loopback adds 225 us to a step
-of a model that takes no time, another one 165 to 280 us."""
+RPC_S = 150e-6
+"""Either end of a hop at a device server, beside the link: one on loopback adds 0.4 to 0.9 ms to a
+step, the second and the third one 0.4 to 1.1 ms each, of which the links take 0.2 to 0.3 ms."""
 
 PASS_S = 100e-6
 """Once a step: the graph's inputs, the logits' way back, the samplers."""
@@ -88,6 +88,14 @@ CPU_COMPUTE_EFFICIENCY = 0.5
 CPU_LAYER_S = 18e-6
 """Of a layer that takes no time, with two threads (8 us with one)."""
 
+LAYER_OPS = 50
+"""A layer's operations, and what its products take beyond reading, in operations that compute next
+to nothing: 0 to 70 us with one thread, where one takes 0.2 to 0.3 us, and 100 to 210 us with two,
+where it takes 0.7 to 2 us (layers 1024 and 2048 wide)."""
+
+PLAIN_BLOCK = 256
+"""Without flash attention a processor computes the scores of whole blocks of so many cells."""
+
 _COARSE = frozenset(("pascal", "volta", "turing", "ampere", "gcn"))
 _PLAIN = frozenset(("f32", "f16", "bf16"))
 _BITS = {
@@ -98,9 +106,11 @@ _BITS = {
 
 class Rates(Struct, frozen=True, kw_only=True):
     """What a device reaches. Seconds for each byte of weights read, for each weight unpacked from
-    a quantised type beside the reading, for each byte of cache read and each floating-point
-    operation; score_s: for each attention score of a prefill; layer_s: for each layer of a pass;
-    is_gpu: it works asynchronously. measured: what was timed by type, which then counts alone."""
+    a quantised type beside the reading, for each byte of cache and of recurrent states read, for
+    each floating-point operation, and for each product of an attention in decode beside reading;
+    kv_block: caches are read in blocks of so many tokens; score_s: for each attention score of a
+    prefill; layer_s: for each layer of a pass; is_gpu: it works asynchronously. measured: what was
+    timed by type, which then counts alone."""
 
     byte_s: float
     unpack_s: float
@@ -112,6 +122,9 @@ class Rates(Struct, frozen=True, kw_only=True):
     layer_s: float
     is_gpu: bool
     measured: tuple[TypeSpeed, ...] = ()
+    state_byte_s: float = 0.0
+    kv_product_s: float = 0.0
+    kv_block: int = 1
 
     def product_s(self, nbytes: float, num_params: float, num_tokens: float, quant: str) -> float:
         """A matrix of num_params weights in nbytes of type `quant` times num_tokens vectors."""
@@ -155,15 +168,22 @@ def rates(device: Device, *, has_flash: bool = True, law: Law = LAW) -> Rates:
     ghz = card.boost_ghz if card else NOMINAL_GHZ
     flop_s /= 1.0 if is_measured else CPU_COMPUTE_EFFICIENCY
     byte_s /= 1.0 if is_measured else CPU_READ_EFFICIENCY
+    has_products = is_measured and not is_gpu and has_flash and device.attention_gmac_s > 0
+    has_caches = is_measured and not is_gpu and device.kv_gb_s > 0
+    has_ops = is_measured and not is_gpu and device.op_s > 0
+    cpu_layer_s = LAYER_OPS * device.op_s if has_ops else CPU_LAYER_S
     return Rates(
         byte_s=byte_s,
         unpack_s=0.0,
-        kv_byte_s=byte_s,
+        kv_byte_s=1e-9 / device.kv_gb_s if has_caches else byte_s,
+        state_byte_s=byte_s,
+        kv_product_s=1e-9 / device.attention_gmac_s if has_products else 0.0,
+        kv_block=1 if is_gpu or has_flash else PLAIN_BLOCK,
         flop_s=flop_s,
         quant_flops=1.0,
         attention_flop_s=flop_s * (law.compute_efficiency / ATTENTION_EFFICIENCY if is_gpu else 1),
         score_s=0.0,
-        layer_s=_launch_s(law, ghz) if is_gpu else CPU_LAYER_S,
+        layer_s=_launch_s(law, ghz) if is_gpu else cpu_layer_s,
         is_gpu=is_gpu,
         measured=device.speeds if is_measured else (),
     )
@@ -195,6 +215,7 @@ def _gpu(device: Device, card: Card, has_flash: bool, law: Law) -> Rates:
         byte_s=_norm(byte_s / read_efficiency, 1 / (law.sm_bytes * sm_hz) if is_nvidia else 0.0),
         unpack_s=1 / (APPLE_CORE_WEIGHTS * sm_hz) if card.maker == "apple" else 0.0,
         kv_byte_s=byte_s / KV_EFFICIENCY if has_flash else plain_kv_s,
+        state_byte_s=byte_s / KV_EFFICIENCY if has_flash else plain_kv_s,
         flop_s=flop_s,
         quant_flops=law.quant_flops,
         attention_flop_s=1 / (ATTENTION_EFFICIENCY * tflop_s * 1e12) if has_flash else 0.0,

@@ -276,6 +276,31 @@ def test_windows_states_and_cache_types() -> None:
     assert model.kv_s == pytest.approx(whole.kv_s / 4)
 
 
+def test_a_processors_caches_cost_fetching_and_products() -> None:
+    host = msgspec.structs.replace(HOST_DEVICE, attention_gmac_s=8.0, kv_gb_s=5.0)
+    shape = llama3()
+
+    def decode_s(depth: int, flash_attn: str = "on", num_decoding: int = 1) -> float:
+        engine = msgspec.structs.replace(ENGINE, flash_attn=flash_attn)
+        point = OperatingPoint(prompt_tokens=16, depth=depth, num_decoding=num_decoding)
+        return float(cost.layer_s(shape, engine, host, point)[1][:-1].sum())
+
+    # A layer of LLaMA-3 8B keeps 2 x 1024 values of 2 bytes a token for 32 heads of 128.
+    token_s = 32 * (2 * 1024 * 2 / 5e9 + 2 * 4096 / 8e9)
+    assert decode_s(1512) - decode_s(1000) == pytest.approx(512 * token_s)
+    assert decode_s(1512, num_decoding=3) - decode_s(1000, num_decoding=3) == pytest.approx(
+        3 * 512 * token_s
+    )
+    # Without flash attention whole blocks of 256 cells are read, and nothing beside.
+    assert decode_s(257, "off") == decode_s(512, "off")
+    assert decode_s(512, "off") - decode_s(256, "off") == pytest.approx(
+        256 * 32 * 2 * 1024 * 2 / 5e9
+    )
+    model = cost.step_model(shape, ENGINE, [Range(device=host.name, first_layer=0, last_layer=32)],
+                            {host.name: host}, depth=2048)  # fmt: skip
+    assert model.kv_s == pytest.approx(token_s)
+
+
 def test_links_count_where_there_are_some() -> None:
     near = card_device("RTX 4090", "near", link_gb_s=25, link_s=1e-5)
     assert cost.hop_s(near, near, 100, 4096) == 0

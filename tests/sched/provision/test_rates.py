@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fmedge.sched.provision.device import Device, TypeSpeed
-from fmedge.sched.provision.rates import LAW, Law, rates
+from fmedge.sched.provision.rates import CPU_LAYER_S, LAW, LAYER_OPS, Law, rates
 from tests.sched.provision.cost_devices import card_device
 
 
@@ -65,6 +65,31 @@ def test_what_was_timed_by_type_counts_alone() -> None:
         assert many_s == pytest.approx(512 * 2e9 / (tflop_s * 1e12))
     lonely = rates(msgspec.structs.replace(host, speeds=speeds[:1]))
     assert lonely.product_s(1e9, 0, 1, "q4_K") == pytest.approx(1 / 40)
+
+
+def test_a_processors_measured_attention_and_operations() -> None:
+    host = Device(
+        name="CPU", type="cpu", memory_bytes=0, bandwidth_gb_s=40, tflop_s=0.1, source="measured",
+        attention_gmac_s=8, kv_gb_s=5, op_s=1e-6,
+    )  # fmt: skip
+    flash, plain = rates(host), rates(host, has_flash=False)
+    assert flash.kv_byte_s == plain.kv_byte_s == pytest.approx(1 / 5e9)
+    assert flash.state_byte_s == pytest.approx(1 / 40e9)
+    assert flash.kv_product_s == pytest.approx(1 / 8e9)
+    assert plain.kv_product_s == 0
+    assert (flash.kv_block, plain.kv_block) == (1, 256)
+    assert flash.layer_s == pytest.approx(LAYER_OPS * 1e-6)
+    told = rates(msgspec.structs.replace(host, source="file"))
+    assert told.kv_byte_s == told.byte_s
+    assert told.kv_product_s == 0
+    assert told.layer_s == CPU_LAYER_S
+
+
+def test_a_gpus_law_knows_no_processors_figures() -> None:
+    for source in ("measured", "catalogue"):
+        gpu = card_device("RTX 4090", source=source)
+        figures = msgspec.structs.replace(gpu, attention_gmac_s=8, kv_gb_s=5, op_s=1e-6)
+        assert rates(figures) == rates(gpu)
 
 
 def test_a_figure_for_32_bit_accumulation_is_taken_for_what_it_is() -> None:
