@@ -62,6 +62,9 @@ class Corrections:
             device,
             bandwidth_gb_s=device.bandwidth_gb_s / decode,
             tflop_s=device.tflop_s / prefill,
+            attention_gmac_s=device.attention_gmac_s / decode,
+            kv_gb_s=device.kv_gb_s / decode,
+            op_s=device.op_s * decode,
             speeds=tuple(
                 replace(
                     speed,
