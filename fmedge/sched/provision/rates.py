@@ -54,9 +54,10 @@ NOMINAL_GHZ = 2.0
 HOP_S = 250e-6
 """From one device to the next one: the scheduler waits, copies and launches anew."""
 
-RPC_S = 150e-6
+RPC_S = 250e-6
 """Either end of a hop at a device server, beside the link: one on loopback adds 0.4 to 0.9 ms to a
-step, the second and the third one 0.4 to 1.1 ms each, of which the links take 0.2 to 0.3 ms."""
+step, a second and a third one 0.4 to 1.7 ms each (medians 0.8 and 1.5 of a small and of a larger
+model), of which the links take 0.2 to 0.3 ms."""
 
 PASS_S = 100e-6
 """Once a step: the graph's inputs, the logits' way back, the samplers."""
