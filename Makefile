@@ -47,7 +47,7 @@ bench-sla: install
 	$(PY) -m bench estimates foreign decisions attainment chains
 
 bench-plan: install
-	$(PY) -m bench plan-optimal plan-memory plan-speed plan-split plan-swap plan-restore
+	$(PY) -m bench plan-restore plan-swap plan-optimal plan-speed plan-memory plan-split
 
 format: install
 	$(VENV)/bin/ruff check --fix .
