@@ -6,13 +6,21 @@ import sys
 
 from fmedge import cli
 from fmedge.replica import local
+from fmedge.replica.protocol import KvStoreSettings
 from fmedge.types import EngineSettings
 
 
 class NullReplica(local.LocalReplica):
     """A worker process like any other, but for its engine."""
 
-    def __init__(self, name: str, model: str, settings: EngineSettings) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: str,
+        settings: EngineSettings,
+        *,
+        kv_store: KvStoreSettings | None = None,  # there is no KV to keep
+    ) -> None:
         super().__init__(name, model, settings, engine="bench.null_engine:load")
 
 
