@@ -9,6 +9,7 @@ from fmedge.replica.local import LocalReplica
 from fmedge.types import EngineSettings, GenerationRequest, SamplingParams
 from tests import device_servers
 from tests.replica.supervised import DEADLINE_S, QUICK_RESTART, pack
+from tests.streams import assert_same
 from tests.synthetic import cached
 
 NUM_STREAMS = 4
@@ -73,7 +74,7 @@ async def test_streams_on_a_device_that_dies_go_on_elsewhere() -> None:
                 # Nobody else can take the streams until this one comes.
                 host = _replica("host", path, ())
                 dispatcher.add_replica(host)
-                assert await again == undisturbed
+                assert_same(await again, undisturbed)
             assert remote.status().failure == "device"
         finally:
             await dispatcher.close()

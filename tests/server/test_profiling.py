@@ -22,6 +22,7 @@ from fmedge.server.profiles import Profiler, ProfileStore
 from fmedge.server.profiling import ProfileList, profile_handler
 from fmedge.types import EngineInfo, EngineSettings, GenerationRequest, SamplingParams
 from tests.replica.supervised import DEADLINE_S, pack
+from tests.streams import assert_same
 from tests.synthetic import cached
 
 ENGINE = EngineSettings(model_path=str(cached("tiny")), slots=2, ctx_size=1024, threads=1)
@@ -110,4 +111,4 @@ async def test_what_a_replica_runs_waits_for_the_measuring_and_loses_nothing() -
             tokens += batch.tokens
         assert (await measuring).status == 200
         assert len(tokens) == 400
-        assert tokens == undisturbed
+        assert_same([tokens], [undisturbed])
