@@ -27,15 +27,30 @@ class ErrandError(FmedgeError):
     """The child died of a question, or did not answer in time."""
 
 
+class NotStartedError(ErrandError):
+    """There could be no child. reason: the system's."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"could not be started: {reason}")
+        self.reason = reason
+
+
 class Errand:
-    """One child that runs `python -m MODULE FD` and there calls `answer_questions`.
+    """One child that runs `python -m MODULE FD ARGUMENTS` and there calls `answer_questions`.
 
     Questions and answers are lines. One question at a time; further ones wait for their turn.
     """
 
-    def __init__(self, module: str, *, command: tuple[str, ...] | None = None) -> None:
-        """command: the child's, for tests; it gets the descriptor's number."""
+    def __init__(
+        self,
+        module: str,
+        *,
+        arguments: tuple[str, ...] = (),
+        command: tuple[str, ...] | None = None,
+    ) -> None:
+        """command: the child's, for tests; it gets the descriptor's number and the arguments."""
         self._command = command or (sys.executable, "-P", "-m", module)
+        self._arguments = arguments
         self._turn = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
         self._answers: asyncio.StreamReader | None = None
@@ -111,24 +126,28 @@ class Errand:
         read_fd, write_fd = os.pipe()
         reading = os.fdopen(read_fd, "rb", 0)
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command, str(write_fd),
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE, pass_fds=(write_fd,), start_new_session=True,
-                # ggml would start a debugger to say where it aborts
-                env={**worker_environment(), "GGML_NO_BACKTRACE": "1"},
-            )  # fmt: skip
+            try:
+                self._process = await asyncio.create_subprocess_exec(
+                    *self._command, str(write_fd), *self._arguments,
+                    stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.PIPE, pass_fds=(write_fd,), start_new_session=True,
+                    # ggml would start a debugger to say where it aborts
+                    env={**worker_environment(), "GGML_NO_BACKTRACE": "1"},
+                )  # fmt: skip
+            finally:
+                os.close(write_fd)
+            assert self._process.stderr is not None
+            self._errors = asyncio.create_task(_last_lines(self._process.stderr))
+            self._answers = asyncio.StreamReader(limit=_MAX_ANSWER_BYTES)
+            protocol = asyncio.StreamReaderProtocol(self._answers)
+            loop = asyncio.get_running_loop()
+            self._transport, _ = await loop.connect_read_pipe(lambda: protocol, reading)
         except OSError as error:
             reading.close()
-            raise ErrandError(f"could not be started: {error.strerror}") from error
-        finally:
-            os.close(write_fd)
-        assert self._process.stderr is not None
-        self._errors = asyncio.create_task(_last_lines(self._process.stderr))
-        self._answers = asyncio.StreamReader(limit=_MAX_ANSWER_BYTES)
-        protocol = asyncio.StreamReaderProtocol(self._answers)
-        loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.connect_read_pipe(lambda: protocol, reading)
+            raise NotStartedError(error.strerror or str(error)) from error
+        except BaseException:
+            reading.close()
+            raise
 
     async def _last_words(self) -> str:
         """How the child ended, with the last that it printed."""

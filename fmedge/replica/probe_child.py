@@ -7,15 +7,13 @@ answers go to FD as such. It ends with its stdin, even in the midst of a measure
 from __future__ import annotations
 
 import os
-import queue
 import sys
-import threading
-from typing import BinaryIO
 
 import msgspec
 from msgspec import Struct
 
 from fmedge.errors import FmedgeError
+from fmedge.replica.errand import answer_questions
 from fmedge.replica.speed import Speed, better, measure
 from fmedge.types import DeviceInfo
 
@@ -94,29 +92,23 @@ def _host_cache_bytes() -> int:
     return min(max(sizes, default=0) or _HOST_CACHE_BYTES, _MAX_HOST_CACHE_BYTES)
 
 
-def _read(questions: queue.SimpleQueue[bytes], stdin: BinaryIO) -> None:
-    for line in stdin:
-        questions.put(line)
-    os._exit(0)  # whoever asked is gone: not even a hung driver keeps this process
-
-
 def main() -> None:
-    fd = int(sys.argv[1])
-    questions: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(questions, sys.stdin.buffer), daemon=True).start()
     names: tuple[str, ...] = ()
-    with open(fd, "wb", buffering=0) as out:
-        while True:
-            question = msgspec.json.decode(questions.get(), type=Question)
-            try:
-                if len(sys.argv) > 2 and not names:
-                    from fmedge._native.rpc import add_servers
 
-                    names = add_servers(sys.argv[2:])
-                reply = answer(question, names)
-            except FmedgeError as error:
-                reply = Answer(error=str(error))
-            out.write(msgspec.json.encode(reply) + b"\n")
+    def reply(line: bytes) -> bytes:
+        nonlocal names
+        question = msgspec.json.decode(line, type=Question)
+        try:
+            if len(sys.argv) > 2 and not names:
+                from fmedge._native.rpc import add_servers
+
+                names = add_servers(sys.argv[2:])
+            made = answer(question, names)
+        except FmedgeError as error:
+            made = Answer(error=str(error))
+        return msgspec.json.encode(made)
+
+    answer_questions(int(sys.argv[1]), reply)
 
 
 if __name__ == "__main__":
