@@ -72,10 +72,7 @@ def load_demand(
 def _block(block: Mapping[str, Any], where: str, sla: Mapping[str, SlaConfig]) -> DemandConfig:
     for key in block:
         if key not in _KEYS:
-            raise ConfigError(
-                f"{where}: unknown key {key!r}"
-                f"{nearest(key, _KEYS) or '; known are ' + ', '.join(_KEYS)}"
-            )
+            raise unknown(where, key, list(_KEYS), {})
     for key in _KEYS[:-1]:
         if key not in block:
             raise ConfigError(f"{where}: needs {key}{_EXAMPLES[key]}")

@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 from fmedge.config.blocks import blocks
 from fmedge.config.files import read_toml
 from fmedge.config.promises import check_name
-from fmedge.config.values import convert, nearest
+from fmedge.config.values import nearest, typed
 from fmedge.errors import ConfigError
 
 MAX_DEVICES = 256
@@ -102,14 +102,7 @@ def _device(block: dict[str, Any], number: int, path: Path) -> DeviceConfig:
     where = f"{path}: [[device]] number {number}"
     if "name" not in block:
         raise ConfigError(f'{where}: needs name = "..."')
-    values: dict[str, Any] = {}
-    for key, value in block.items():
-        if key not in _KEYS:
-            meant = f"; did you mean {_MEANT[key]!r}?" if key in _MEANT else nearest(key, _KEYS)
-            raise ConfigError(
-                f"{where}: unknown key {key!r}{meant or '; known are ' + ', '.join(_KEYS)}"
-            )
-        values[key] = convert(value, _KEYS[key], f"{where}: {key}")
+    values = typed(block, _KEYS, where, _MEANT)
     check_name(values["name"], f"{where}: name")
     if values.get("type") is None:
         values["type"] = "cpu" if values["name"].upper() == "CPU" else "gpu"

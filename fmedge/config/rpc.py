@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from fmedge.config.promises import check_name
-from fmedge.config.values import convert, nearest
+from fmedge.config.values import typed
 from fmedge.errors import ConfigError
 
 MAX_SERVERS = 64
@@ -60,14 +60,7 @@ def rpc_block(block: dict[str, Any], number: int, path: Path) -> RpcConfig:
     where = f"{path}: [[rpc]] number {number}"
     if "endpoint" not in block:
         raise ConfigError(f'{where}: needs endpoint = "HOST:PORT"')
-    values: dict[str, Any] = {}
-    for key, value in block.items():
-        if key not in _KEYS:
-            meant = f"; did you mean {_MEANT[key]!r}?" if key in _MEANT else nearest(key, _KEYS)
-            raise ConfigError(
-                f"{where}: unknown key {key!r}{meant or '; known are ' + ', '.join(_KEYS)}"
-            )
-        values[key] = convert(value, _KEYS[key], f"{where}: {key}")
+    values = typed(block, _KEYS, where, _MEANT)
     parse_endpoint(values["endpoint"], f"{where}: endpoint")
     if values.get("name"):
         check_name(values["name"], f"{where}: name")

@@ -89,11 +89,32 @@ def nearest(word: str, words: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def unknown(where: str, key: str, allowed: list[str], known: Mapping[str, Setting]) -> ConfigError:
-    """Of a key that does not stand in `allowed`; `known` tells of another section's."""
+def typed(
+    block: Mapping[str, Any], types: Mapping[str, Any], where: str, meant: Mapping[str, str]
+) -> dict[str, Any]:
+    """A block's values by key, each of its type. meant: keys that others use for ours."""
+    values: dict[str, Any] = {}
+    for key, value in block.items():
+        if key not in types:
+            raise unknown(where, key, list(types), {}, meant)
+        values[key] = convert(value, types[key], f"{where}: {key}")
+    return values
+
+
+def unknown(
+    where: str,
+    key: str,
+    allowed: list[str],
+    known: Mapping[str, Setting],
+    meant: Mapping[str, str] | None = None,
+) -> ConfigError:
+    """Of a key that does not stand in `allowed`; `known` tells of another section's, `meant` what
+    else a key is called here."""
     hint = nearest(key, allowed)
     home = known.get(key)
-    if home is not None:
+    if meant and key in meant:
+        hint = f"; did you mean {meant[key]!r}?"
+    elif home is not None:
         hint = f"; it belongs to [{home.section}]"
     elif not hint:
         hint = f"; known are {', '.join(allowed)}"
