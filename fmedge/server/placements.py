@@ -74,7 +74,8 @@ class Placements:
         }
         self._store = store
         self.learned = Learned.of(store)
-        self._shapes: dict[str, ModelShape] = {}
+        self._shapes: dict[str, tuple[ModelShape, ...]] = {}
+        """Of what is planned, by its name, once its files have been read."""
         self._configs: list[tuple[str, str, ModelConfig]] = []
         """(what is planned, the model that it is of, its configuration)"""
         self._kv_bytes = (config.server.kv_store_mib << 20) * (len(plans) + 1)
@@ -129,8 +130,9 @@ class Placements:
         await asyncio.to_thread(self._store.save, SPEEDS, self.learned.speeds.to_bytes())
 
     def shape_of(self, planned: PlannedReplica) -> ModelShape | None:
-        """Of a replica's file, as it was last planned with."""
-        return self._shapes.get(planned.file)
+        """Of a replica's file; None before anything was planned."""
+        known = (shape for shapes in self._shapes.values() for shape in shapes)
+        return next((shape for shape in known if shape.file == planned.file), None)
 
     def _request(
         self, devices: Sequence[Device], demand: Sequence[Demand], running: Plan | None
@@ -140,8 +142,11 @@ class Placements:
 
         registry = Registry()
         usable = tuple(self._usable(device) for device in devices)
-        models = tuple(model_request(m, registry, usable) for _, _, m in self._configs)
-        self._shapes = {shape.file: shape for model in models for shape in model.shapes}
+        models = tuple(
+            model_request(m, registry, usable, self._shapes.get(name, ()))
+            for name, _, m in self._configs
+        )
+        self._shapes = {model.name: model.shapes for model in models}
         return PlanRequest(
             models=models,
             devices=usable,

@@ -95,12 +95,16 @@ def request_of(
 
 
 def model_request(
-    model: ModelConfig, registry: Registry, devices: Sequence[Device]
+    model: ModelConfig,
+    registry: Registry,
+    devices: Sequence[Device],
+    shapes: tuple[ModelShape, ...] = (),
 ) -> ModelRequest:
-    """One model with its quantisations, the largest first. [[replica]] blocks are not looked at."""
+    """One model with its quantisations, the largest first. [[replica]] blocks are not looked at.
+    shapes: of the files, where they have been read before."""
     sources = [registry.resolve(name) for name in (model.model, *model.quantisations)]
     name = model.name or sources[0].name
-    shapes = _shapes(name, [source.paths for source in sources])
+    shapes = shapes or _shapes(name, [source.paths for source in sources])
     engine = replace(model.engine, model_path="")
     placed = by_hand(engine, model.given, shapes[0], devices)
     is_counted = "replicas" in model.given
