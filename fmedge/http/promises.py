@@ -187,25 +187,6 @@ def sent_headers(request: web.Request) -> dict[str, str]:
     return found
 
 
-def length_keys(
-    model: str, num_prompt: int, *, api_key_id: str, form: str, workflow: WorkflowCall | None
-) -> tuple[str, ...]:
-    """What this request's output length is learned by, from the most particular to the coarsest.
-
-    form: what shapes the output: "tools", "grammar", or "" for free text. Prompt lengths count by
-    powers of two.
-    """
-    bucket = num_prompt.bit_length()
-    keys = (
-        f"key {api_key_id} {model} {form} {bucket}",
-        f"form {model} {form} {bucket}",
-        f"model {model}",
-    )
-    if workflow is None:
-        return keys
-    return (f"stage {workflow.workflow}/{workflow.stage}", *keys)
-
-
 def _with_limits(promise: Promise, headers: Mapping[str, str], sla: Sla | None) -> Promise:
     limits: dict[str, float] = {}
     names: dict[str, str] = {}

@@ -11,9 +11,10 @@ import msgspec
 from msgspec import Struct
 
 from fmedge.errors import ContextLengthError, RequestError
-from fmedge.http.promises import Terms, length_keys
+from fmedge.http.promises import Terms
 from fmedge.http.schemas import ChatRequest, CompletionRequest, SamplingFields
 from fmedge.models import constrain
+from fmedge.sched.forecast import length_keys
 from fmedge.types import GenerationRequest, Grammar, SamplingParams, Vocab
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from fmedge.errors import RequestError
 from fmedge.http.estimate_headers import DESCRIPTIONS as RESPONSE_HEADERS
-from fmedge.http.promises import HEADERS, Promises, Terms, length_keys
+from fmedge.http.promises import HEADERS, Promises, Terms
 from fmedge.http.schemas import Sla
 from fmedge.http.settings import HttpSettings
+from fmedge.sched.forecast import length_keys
 from fmedge.types import BEST_EFFORT, Promise, WorkflowCall, WorkflowSettings
 
 INTERACTIVE = Promise(
