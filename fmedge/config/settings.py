@@ -66,9 +66,16 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
         str, Meta(description="class of requests that nothing else puts into one: an [sla.NAME]")
     ] = ""
     policy: Annotated[
-        Literal["fmedge", "round_robin", "least_outstanding", "power_of_two", "speed_weighted"],
-        Meta(description="how a replica is chosen; all but fmedge ignore promises and "
-             "are there to compare with"),
+        Literal[
+            "fmedge",
+            "round_robin",
+            "least_outstanding",
+            "power_of_two",
+            "speed_weighted",
+            "highest_load",
+        ],
+        Meta(description="how a replica is chosen; all but fmedge are there to compare with, and "
+             "but for highest_load they ignore promises"),
     ] = "fmedge"  # fmt: skip
     profile: Annotated[
         Literal["auto", "prior"],

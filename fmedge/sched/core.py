@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 from fmedge.sched.admission import bound_refusal, queue_refusal
-from fmedge.sched.baselines import BASELINES, CentralQueue, choice
+from fmedge.sched.baselines import BASELINES, Baseline, CentralQueue, HighestLoad, choice
 from fmedge.sched.cold import Cold, OpenWork, judge_cold, open_work
 from fmedge.sched.crashes import PROGRESS_TOKENS, Crashes, blame
 from fmedge.sched.decision import Decision
 from fmedge.sched.events import (
+    ABLATIONS,
     Arrival,
     Assign,
     CancelOn,
@@ -55,12 +57,14 @@ __all__ = [
     "Withdraw",
 ]
 
-Policy = Literal["fmedge", "round_robin", "least_outstanding", "power_of_two", "speed_weighted"]
+Policy = Literal["fmedge"] | Baseline
 POLICIES: tuple[Policy, ...] = ("fmedge", *BASELINES)
 
+ESTIMATING: frozenset[Policy] = frozenset({"fmedge", "highest_load"})
+"""Policies that need to know how fast replicas are."""
+
 RATE_WEIGHT = 0.1
-BASELINE_CAPACITY = 2
-"""A baseline gives a replica as many again as run at once, so that its slots never lack work."""
+MOST_CAPACITY = 1 << 30
 
 
 class SchedulerCore:
@@ -72,6 +76,12 @@ class SchedulerCore:
         if policy not in POLICIES:
             raise ValueError(f"no policy {policy!r}; there are {', '.join(POLICIES)}")
         self._settings = settings or CoreSettings()
+        unknown = sorted(self._settings.without - ABLATIONS)
+        if unknown:
+            parts = ", ".join(sorted(ABLATIONS))
+            raise ValueError(
+                f"no part {unknown[0]!r} that fmedge can do without; there are {parts}"
+            )
         self._policy = policy
         self._models: dict[str, ModelState] = {}
         self._replicas: dict[str, ReplicaState] = {}
@@ -81,11 +91,13 @@ class SchedulerCore:
         self._is_draining = False
         self._crashes = Crashes(self._settings)
         self._records = Records()
-        baseline = choice(
-            "least_outstanding" if policy == "fmedge" else policy, self._settings.seed
+        self._router = Router(self._settings, self._crashes, self._records)
+        baseline = (
+            HighestLoad(self._router)
+            if policy == "highest_load"
+            else choice("least_outstanding" if policy == "fmedge" else policy, self._settings.seed)
         )
         self._queue = CentralQueue(baseline, self._crashes)
-        self._router = Router(self._settings, self._crashes, self._records)
         self.watched = self._crashes.watched
         """Requests whose progress matters (`on_progress`): those that saw a crash."""
 
@@ -162,16 +174,17 @@ class SchedulerCore:
         elif self._policy != "fmedge" or packed is None:
             ready.facts = facts
             ready.slots = facts.slots
-            ready.capacity = BASELINE_CAPACITY * facts.slots
+            most = self._settings.baseline_capacity * facts.slots
+            ready.capacity = max(1, int(min(most, MOST_CAPACITY)))
         else:
             ready.facts = facts
             ready.set_slots(facts.slots)
         ready.is_ready = True
         ready.is_estimated = False
-        if self._policy == "fmedge" and not isinstance(facts, int) and packed is not None:
+        if self._policy in ESTIMATING and not isinstance(facts, int) and packed is not None:
             held = (num_ids or facts.slots) if keeps_prefixes else 0
             self._router.add_replica(ready, facts, packed, held)
-        return [*self._router.refresh(now_s, model), *self._assign(now_s, model)]
+        return [*self._refresh(now_s, model), *self._assign(now_s, model)]
 
     def on_replica_lost(self, now_s: float, replica: str, *, crashed: bool) -> list[Effect]:
         """Its process is gone: what it ran waits again, but for a culprit, which fails."""
@@ -198,7 +211,7 @@ class SchedulerCore:
                 self._forget(culprit)
         for request in victims:
             bisect.insort(model.waiting, request, key=Request.order)
-        effects.extend(self._router.refresh(now_s, model))
+        effects.extend(self._refresh(now_s, model))
         effects.extend(self._assign(now_s, model))
         return effects
 
@@ -226,7 +239,7 @@ class SchedulerCore:
         retiring.is_retiring = True
         retiring.is_ready = False
         self._router.close_replica(retiring, model)
-        return [*self._router.refresh(now_s, model), *self._assign(now_s, model)]
+        return [*self._refresh(now_s, model), *self._assign(now_s, model)]
 
     def on_cache_cleared(self, replica: str) -> None:
         """It forgot the prefixes that it retained."""
@@ -288,6 +301,28 @@ class SchedulerCore:
         self._router.on_tokens(request_id, num_tokens)
         if self.watched and request_id in self.watched:
             return self._progress(now_s, request, num_tokens)
+        return []
+
+    def on_progress_bulk(
+        self,
+        now_s: float,
+        replica: str,
+        tokens: Iterable[tuple[int, int]],
+        facts: StepFacts,
+    ) -> list[Effect]:
+        """`on_step` with these facts, then `on_tokens` of each (request_id, num_tokens): for who
+        brings a replica's steps up to date a few at a time, all of them as of now_s."""
+        self.on_step(now_s, replica, facts)
+        if self.watched:
+            return [effect for i, n in tokens for effect in self.on_tokens(now_s, i, n)]
+        requests = self._requests
+        moved = []
+        for request_id, num_tokens in tokens:
+            request = requests.get(request_id)
+            if request is not None and request.replica is not None:
+                request.num_emitted += num_tokens
+                moved.append((request_id, num_tokens))
+        self._router.on_tokens_bulk(moved)
         return []
 
     def on_first_token(self, now_s: float, request_id: int, num_cached: int = -1) -> None:
@@ -430,6 +465,9 @@ class SchedulerCore:
 
     # --- rules ---
 
+    def _refresh(self, now_s: float, model: ModelState) -> list[Effect]:
+        return self._router.refresh(now_s, model) if self._policy == "fmedge" else []
+
     def _queue_refusal(self, name: str, request_id: int) -> Refuse | None:
         if self._is_draining:
             return Refuse(request_id, "draining", "The server is shutting down.", 5.0)
@@ -441,7 +479,7 @@ class SchedulerCore:
             return []
         if model.is_estimated:
             return self._router.assign(now_s, model)
-        assigned = self._queue.assign(model)
+        assigned = self._queue.assign(now_s, model)
         for effect in assigned:
             request = self._requests[effect.request_id]
             if request.replica is not None:

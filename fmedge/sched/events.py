@@ -19,6 +19,11 @@ RefusalCode = Literal[
 ]
 
 
+ABLATIONS = frozenset({"queue", "rectify"})
+"""queue: what a replica has to do already is in no estimate, as if each request came to an idle one
+(l_q = 0). rectify: what is at risk is not looked at again as time passes."""
+
+
 class CoreSettings(Struct, frozen=True, kw_only=True):
     """max_waiting: most requests of one model that wait at the front, 0 for none: what no replica
     has room for is refused. max_crashes: crashes that a request may see before it fails as their
@@ -32,7 +37,9 @@ class CoreSettings(Struct, frozen=True, kw_only=True):
     refuses: what is admitted holds (in simulated overload 92 % of it, and 83 % at half of this).
     min_p_hold: the same where it becomes best effort, which is worth trying longer. max_harm: the
     weight of others' promises that one more best-effort request may put at risk. seed: of the
-    policies that draw lots.
+    policies that draw lots. baseline_capacity: the requests that another policy than fmedge's gives
+    a replica at a time, as a multiple of its slots; inf keeps none at the front. without: parts of
+    fmedge's policy that are left out, to see what they are worth (`ABLATIONS`).
     """
 
     max_waiting: int = 512
@@ -45,6 +52,8 @@ class CoreSettings(Struct, frozen=True, kw_only=True):
     min_p_hold: float = 0.3
     max_harm: float = 0.25
     seed: int = 0
+    baseline_capacity: float = 2.0
+    without: frozenset[str] = frozenset()
 
 
 class Arrival(Struct, frozen=True):

@@ -6,7 +6,7 @@ thread. Times are seconds of one monotonic clock; estimates are seconds from the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import inf, isinf
 from struct import Struct
 from typing import Any
@@ -338,6 +338,16 @@ class Fleet:
         base, cells = self._bases[request_id], self._store.cells
         cells[base + arrays.NUM_NEW] += num_tokens
         cells[base + arrays.PHASE_NOW] = arrays.DECODING
+
+    def on_tokens_bulk(self, tokens: Iterable[tuple[int, int]]) -> None:
+        """`on_tokens` of each (request_id, num_tokens) that is here."""
+        bases, cells = self._bases, self._store.cells
+        num_new, phase, decoding = arrays.NUM_NEW, arrays.PHASE_NOW, arrays.DECODING
+        for request_id, num_tokens in tokens:
+            base = bases.get(request_id)
+            if base is not None:
+                cells[base + num_new] += num_tokens
+                cells[base + phase] = decoding
 
     def on_first_token(self, request_id: int, now_s: float) -> None:
         """When its first token came, for what is left of its promise. KeyError."""

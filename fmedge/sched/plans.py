@@ -80,10 +80,12 @@ class _Arrivals:
 
 
 class Plans:
-    """One estimator over all replicas of all models."""
+    """One estimator over all replicas of all models. sees_queues: where it is False, each request
+    is taken to come to an idle replica."""
 
-    def __init__(self, *, fleet: Fleet | None = None) -> None:
+    def __init__(self, *, fleet: Fleet | None = None, sees_queues: bool = True) -> None:
         self.fleet = Fleet() if fleet is None else fleet
+        self._sees_queues = sees_queues
         self.prefixes = PrefixMirror()
         self.coverage = Coverage()
         self._arrivals: dict[str, _Arrivals] = {}
@@ -190,6 +192,8 @@ class Plans:
     ) -> list[Row]:
         """The estimates' rows (`fleet.Column`), one a replica: that of `likely` (an index) as
         `assess` has it, the others at median lengths and without harm."""
+        if not self._sees_queues:
+            return [self.alone(now_s, candidate, replica) for replica in replicas]
         names = [replica.name for replica in replicas]
         names[0], names[likely] = names[likely], names[0]
         rows: list[Row] = self.fleet.assess(
@@ -208,6 +212,8 @@ class Plans:
         self, now_s: float, candidate: Candidate, replicas: Sequence[ReplicaState]
     ) -> list[Row]:
         """The same in several scenarios of lengths, with the harm to others."""
+        if not self._sees_queues:
+            return [self.alone(now_s, candidate, replica) for replica in replicas]
         rows: list[Row] = self.fleet.assess(
             now_s,
             candidate,
@@ -226,14 +232,17 @@ class Plans:
         *,
         with_harm: bool = False,
         without: int | None = None,
+        num_scenarios: int = SCENARIOS_AGAIN,
     ) -> list[Row]:
         """The same in fewer scenarios. without: a request taken to be absent."""
+        if not self._sees_queues:
+            return [self.alone(now_s, candidate, replica) for replica in replicas]
         rows: list[Row] = self.fleet.assess(
             now_s,
             candidate,
             [replica.name for replica in replicas],
             sigma=self.sigma(replicas[0].model),
-            num_scenarios=SCENARIOS_AGAIN,
+            num_scenarios=num_scenarios,
             with_harm=with_harm,
             without=without,
         )[:, :NUM_TOLD].tolist()
@@ -243,6 +252,8 @@ class Plans:
         self, now_s: float, candidate: Candidate, replicas: Sequence[ReplicaState]
     ) -> list[float]:
         """When it would end on each, in seconds from now, as `compare` has it."""
+        if not self._sees_queues:
+            return [self.alone(now_s, candidate, replica)[Column.E2E] for replica in replicas]
         rows = self.fleet.assess(
             now_s,
             candidate,
@@ -255,6 +266,8 @@ class Plans:
 
     def outlook(self, now_s: float, replica: ReplicaState) -> list[Outlook]:
         """The prospects of all that is planned or runs there, in order of service."""
+        if not self._sees_queues:
+            return self._outlook_alone(now_s, replica)
         ids, rows = self.fleet.outlook(
             now_s, replica.name, sigma=self.sigma(replica.model), num_scenarios=SCENARIOS_AGAIN
         )
@@ -272,7 +285,17 @@ class Plans:
         row: Row = self.fleet.alone(
             now_s, replica.name, candidate, sigma=self.sigma(replica.model)
         ).tolist()
-        return row
+        return row[:NUM_TOLD]
+
+    def _outlook_alone(self, now_s: float, replica: ReplicaState) -> list[Outlook]:
+        """Of what has not begun there, each for itself."""
+        fleet, outlook = self.fleet, []
+        for request_id in fleet.requests_on(replica.name):
+            request = replica.requests.get(request_id)
+            if request is None or not request.has_started:
+                row = self.alone(now_s, fleet.candidate(request_id), replica)
+                outlook.append(Outlook(request_id, row[Column.P_HOLD], False))
+        return outlook
 
     def floor(self, now_s: float, replicas: Sequence[ReplicaState]) -> tuple[float, float, float]:
         """What no request can beat now (`ModelState.floor`): the next step's end where a slot is
@@ -281,7 +304,7 @@ class Plans:
         token_s = min(replica.alone_token_s for replica in replicas)
         for replica in replicas:
             num_promised = sum(not r.is_best_effort for r in replica.requests.values())
-            if num_promised < replica.slots:
+            if num_promised < replica.slots or not self._sees_queues:
                 return 0.0, prefill_s, token_s
         probe = Candidate(request_id=0, num_tokens=1, max_new=1, min_new=1, order_key=-math.inf)
         rows = self.fleet.assess(now_s, probe, [r.name for r in replicas], num_scenarios=1)

@@ -84,7 +84,7 @@ class Router:
         if self._plans is None:
             from fmedge.sched.plans import Plans  # numba, which only estimates need
 
-            self._plans = Plans()
+            self._plans = Plans(sees_queues="queue" not in self.settings.without)
         self._plans.add_replica(replica, facts, packed, num_ids)
         replica.is_estimated = True
 
@@ -253,6 +253,23 @@ class Router:
             return []
         return [self.withdraw(now_s, verdict.victim, model, "its slot is needed for a promise")]
 
+    def where_it_holds(
+        self, now_s: float, request: Request, replicas: Sequence[ReplicaState]
+    ) -> list[ReplicaState]:
+        """Of these replicas, those where one more request would keep its promise and break none,
+        as one scenario has it. For a policy that serves in order of priority and arrival."""
+        from fmedge.sched.verdict import net
+
+        candidate = self.plans.candidate(now_s, request, replicas)
+        # What the estimator puts behind all others: equals are served in order of their coming.
+        candidate.order_key = request.order_key = -float(request.arrival.priority)
+        if request.is_best_effort:
+            return list(replicas)
+        rows = self.plans.compare(now_s, candidate, replicas, with_harm=True, num_scenarios=1)
+        target, weight = request.promise.target, request.promise.weight
+        pairs = zip(replicas, rows, strict=True)
+        return [replica for replica, row in pairs if net(row, weight) >= target]
+
     # --- requests: given to replicas and taken back ---
 
     def assign(self, now_s: float, model: ModelState) -> list[Effect]:
@@ -361,6 +378,10 @@ class Router:
         if plans is not None and request_id in plans.fleet:
             plans.fleet.on_tokens(request_id, num_tokens)
 
+    def on_tokens_bulk(self, tokens: Sequence[tuple[int, int]]) -> None:
+        if self._plans is not None:
+            self._plans.fleet.on_tokens_bulk(tokens)
+
     def on_first_token(self, now_s: float, request_id: int) -> None:
         plans = self._plans
         if plans is not None and request_id in plans.fleet:
@@ -397,7 +418,7 @@ class Router:
 
         self.measure(now_s, model)
         age(self, now_s, model)
-        return rectify(self, now_s, model)
+        return [] if "rectify" in self.settings.without else rectify(self, now_s, model)
 
     def measure(self, now_s: float, model: ModelState) -> None:
         """Speeds and errors as they are now, and with them what no request can beat."""
@@ -441,7 +462,7 @@ class Router:
         if not with_room:
             return None
         if request.is_embedding:
-            return least_outstanding(request, with_room)
+            return least_outstanding(now_s, request, with_room)
         if home is not None and keeps_home:
             with_room = self._earlier_than_at(home, now_s, request, with_room)
         with_room.sort(key=lambda r: r.token_s)
