@@ -25,7 +25,7 @@ def make_core(*speeds: float, slots: int = 4, **options: object) -> SchedulerCor
 
 
 def test_an_unknown_part_names_those_there_are():
-    with pytest.raises(ValueError, match="no part 'rectifier'.* there are queue, rectify"):
+    with pytest.raises(ValueError, match=r"no part 'rectifier'.* there are queue, rectify"):
         SchedulerCore(CoreSettings(without=frozenset({"queue", "rectifier"})))
 
 
