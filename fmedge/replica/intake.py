@@ -40,6 +40,12 @@ class Intake:
         return bool(self._compiling)
 
     @property
+    def only_compiles(self) -> bool:
+        """True if nothing waits but for a grammar, and none is ready."""
+        compiling = self._compiling.values()
+        return bool(compiling) and not (self._waiting or any(f.done() for _, f in compiling))
+
+    @property
     def is_ready(self) -> bool:
         """True if some sequence only waits for a slot."""
         return bool(self._waiting)

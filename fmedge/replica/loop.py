@@ -160,6 +160,12 @@ class EngineLoop:
         return not (self._by_request or self._embeds)
 
     @property
+    def awaits_compiler(self) -> bool:
+        """True when all it could do is to wait for a grammar that is being compiled."""
+        has_work = self._decoding or self._prefilling or self._admitted or self._embeds
+        return not has_work and self._intake.only_compiles
+
+    @property
     def num_waiting(self) -> int:
         return len(self._intake)
 
