@@ -60,13 +60,21 @@ def load_demand(
         if section not in ("demand", "sla"):
             raise unknown(str(path), section, ["demand", "sla"], known)
     sla = {**(known_classes or {}), **classes(table.get("sla", {}), path, known, {})}
-    found = tuple(
-        _block(block, f"{path}: [[demand]] number {number}", sla)
-        for number, block in enumerate(blocks(table, "demand", path), 1)
-    )
+    found = demand_of(table, path, sla)
     if not found:
         raise ConfigError(f"{path}: no [[demand]] block: write one for each stream of requests")
     return found
+
+
+def demand_of(
+    table: Mapping[str, Any], path: Path, sla: Mapping[str, SlaConfig]
+) -> tuple[DemandConfig, ...]:
+    """The [[demand]] blocks of a file's top table, if there are any; sla: the classes that they
+    may name."""
+    return tuple(
+        _block(block, f"{path}: [[demand]] number {number}", sla)
+        for number, block in enumerate(blocks(table, "demand", path), 1)
+    )
 
 
 def _block(block: Mapping[str, Any], where: str, sla: Mapping[str, SlaConfig]) -> DemandConfig:
@@ -86,8 +94,8 @@ def _block(block: Mapping[str, Any], where: str, sla: Mapping[str, SlaConfig]) -
         where=where,
         model=convert(block["model"], Text, f"{where}: model"),
         rate_per_s=_figure(block["rate_per_s"], Rate, f"{where}: rate_per_s"),
-        prompt_tokens=_quantiles(block["prompt_tokens"], f"{where}: prompt_tokens"),
-        output_tokens=_quantiles(block["output_tokens"], f"{where}: output_tokens"),
+        prompt_tokens=quantiles(block["prompt_tokens"], f"{where}: prompt_tokens"),
+        output_tokens=quantiles(block["output_tokens"], f"{where}: output_tokens"),
         sla=name,
         sla_class=sla.get(name),
     )
@@ -101,7 +109,8 @@ _EXAMPLES = {
 }
 
 
-def _quantiles(table: Any, where: str) -> Quantiles:
+def quantiles(table: Any, where: str) -> Quantiles:
+    """A table of p50 and p95, in tokens. ConfigError with its place."""
     if not isinstance(table, dict):
         raise ConfigError(f"{where}: expected {{ p50 = TOKENS, p95 = TOKENS }}, got {table!r}")
     for key in table:

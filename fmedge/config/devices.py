@@ -6,6 +6,7 @@ Whether `kind` is a card of the catalogue is asked where the figures are looked 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os.path import expanduser  # pathlib's raises where it knows no home
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -88,6 +89,11 @@ def load_devices(file: str | Path) -> tuple[DeviceConfig, ...]:
         if key != "device":
             hint = nearest(key, ["device"]) or ": a device file holds [[device]] blocks alone"
             raise ConfigError(f"{path}: unknown key {key!r}{hint}")
+    return devices_of(table, path)
+
+
+def devices_of(table: Mapping[str, Any], path: Path) -> tuple[DeviceConfig, ...]:
+    """The [[device]] blocks of a file's top table, one at least."""
     found = blocks(table, "device", path)
     if not found:
         raise ConfigError(f"{path}: describes no device: write a [[device]] for each")

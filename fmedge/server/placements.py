@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from fmedge import __version__
 from fmedge.config import Config, ModelConfig, ReplicaConfig, names_of
+from fmedge.config.demand import DemandConfig
 from fmedge.sched.provision.corrections import Corrections
 from fmedge.sched.provision.margins import Margins
 from fmedge.sched.provision.plan import DeviceUse, NoPlanError, Plan, PlannedReplica
@@ -65,8 +66,16 @@ class Placements:
     """The models of a configuration, as requests to the planner. A replica of a [[replica]] block
     is planned like a model of its own, since it differs from the others."""
 
-    def __init__(self, config: Config, plans: Sequence[ModelPlan], store: StateStore) -> None:
+    def __init__(
+        self,
+        config: Config,
+        plans: Sequence[ModelPlan],
+        store: StateStore,
+        demand: Sequence[DemandConfig] = (),
+    ) -> None:
+        """demand: expected beside what the configuration's demand file says."""
         self._config = config
+        self._demand = tuple(demand)
         self._names = {
             name: plan.name
             for plan, model in zip(plans, config.models, strict=True)
@@ -93,8 +102,9 @@ class Placements:
                 self._configs.append((planned.name, plan.name, made))
 
     def expected(self) -> list[Demand]:
-        """What the configuration's demand file says. ConfigError."""
+        """What is known before anything was asked. ConfigError."""
         streams = load_streams(self._config, self._config.server.demand_file)
+        streams = (*self._demand, *streams)
         return [stream_of(stream, self._names) for stream in streams]
 
     async def make(
