@@ -13,7 +13,6 @@ from itertools import pairwise
 from typing import Protocol
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 MIN_PREFILL_TOKENS = 32
 """A smaller chunk pays a whole pass over the weights for little progress."""
@@ -174,6 +173,33 @@ def min_copy_tokens(rates: StepRates, copy_bytes: int) -> int:
     return max(MIN_PREFILL_TOKENS // 2, int(copy_s / rates.prefill_s_per_token))
 
 
+def learned_rates(
+    prefill_s: float, decode_s: float, num_prefill_tokens: int, num_decoding: int, step_s: float
+) -> tuple[float, float]:
+    """`learn_rates` in scalars: seconds a prefill token and a decoding step after one more step.
+
+    The simulator's kernels compile this very function, so it keeps to numbers.
+    """
+    if num_prefill_tokens == 0:
+        return prefill_s, blended(decode_s, step_s) if num_decoding > 0 else decode_s
+    if num_prefill_tokens < MIN_PREFILL_TOKENS // 2:
+        return prefill_s, decode_s
+    if num_decoding == 0 or decode_s == 0:
+        return blended(prefill_s, step_s / num_prefill_tokens), decode_s
+    if prefill_s == 0:
+        rest_s = max(step_s - decode_s, step_s / 4)
+        return rest_s / num_prefill_tokens, decode_s
+    ratio = step_s / (decode_s + prefill_s * num_prefill_tokens)
+    return blended(prefill_s, prefill_s * ratio), blended(decode_s, decode_s * ratio)
+
+
+def blended(old: float, new: float) -> float:
+    """Moving average; one outlier (a page fault, a busy machine) moves it by at most a factor."""
+    if old == 0:
+        return new
+    return 0.75 * old + 0.25 * min(max(new, old / 2), old * 2)
+
+
 def learn_rates(
     rates: StepRates, *, num_prefill_tokens: int, num_decoding: int, step_s: float
 ) -> StepRates:
@@ -182,25 +208,10 @@ def learn_rates(
     A step of both kinds tells only their sum: both rates move by its ratio to what was expected, so
     that a machine that became slow as a whole does not look like prefill that became slow.
     """
-    prefill_s, decode_s = rates.prefill_s_per_token, rates.decode_s
-    if num_prefill_tokens == 0:
-        return replace(rates, decode_s=_blend(decode_s, step_s)) if num_decoding else rates
-    if num_prefill_tokens < MIN_PREFILL_TOKENS // 2:
-        return rates
-    if num_decoding == 0 or decode_s == 0:
-        return replace(rates, prefill_s_per_token=_blend(prefill_s, step_s / num_prefill_tokens))
-    if prefill_s == 0:
-        rest_s = max(step_s - decode_s, step_s / 4)
-        return replace(rates, prefill_s_per_token=rest_s / num_prefill_tokens)
-    ratio = step_s / (decode_s + prefill_s * num_prefill_tokens)
-    return StepRates(_blend(prefill_s, prefill_s * ratio), _blend(decode_s, decode_s * ratio))
-
-
-def _blend(old: float, new: float) -> float:
-    """Moving average; one outlier (a page fault, a busy machine) moves it by at most a factor."""
-    if old == 0:
-        return new
-    return 0.75 * old + 0.25 * min(max(new, old / 2), old * 2)
+    prefill_s, decode_s = learned_rates(
+        rates.prefill_s_per_token, rates.decode_s, num_prefill_tokens, num_decoding, step_s
+    )
+    return StepRates(prefill_s, decode_s)
 
 
 def plan_step(

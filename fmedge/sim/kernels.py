@@ -1,0 +1,60 @@
+"""The simulator's compiled functions, with explicit signatures.
+
+The rule: nothing here computes. What the kernels do is in stepping.py, which also runs uncompiled;
+import this module only where something is simulated, since it compiles (or loads) them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from numba import boolean, f8, i8, types, void
+from numba.extending import register_jitable
+
+from fmedge.sched import compiling, emulation, placing, steps, steptime
+from fmedge.sim import stepping
+
+_started_s = perf_counter()
+
+_MODULES: tuple[Any, ...] = (stepping, steps, steptime, placing, emulation)
+_SOURCES = (*(Path(str(module.__file__)) for module in _MODULES), Path(__file__))
+
+_FOLDER = compiling.cache_folder(Path(__file__).parent, f"kernels-{compiling.digest(_SOURCES)}")
+"""Of this process."""
+
+_SHARED: tuple[Any, ...] = (
+    steps.budget_tokens,
+    steps.chunk_tokens,
+    steps.blended,
+    steps.learned_rates,
+    steptime.step_time,
+)
+_OWN = (f for f in vars(stepping).values() if getattr(f, "__module__", "") == stepping.__name__)
+
+for _helper in (*_SHARED, *_OWN):
+    register_jitable(error_model="numpy")(_helper)
+
+_types: Any = types
+
+run = compiling.compiled(
+    i8(
+        i8[:, ::1],  # ints
+        f8[::1],  # floats
+        f8[:, ::1],  # log
+        f8,  # until_s
+        boolean,  # is_peek
+    ),
+    stepping.run,
+    _FOLDER,
+)
+put = compiling.compiled(void(i8[:, ::1], i8, i8, i8, i8, i8), stepping.put, _FOLDER)
+take_out = compiling.compiled(void(i8[:, ::1], i8), stepping.take_out, _FOLDER)
+
+_took_s = perf_counter() - _started_s
+
+
+def warm() -> float:
+    """Seconds that compiling, or loading, took when this module was imported."""
+    return _took_s
