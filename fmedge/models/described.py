@@ -224,9 +224,10 @@ def _add_vocab(writer: gguf.GGUFWriter, vocab: PlainVocab) -> None:
     num_control = len(vocab.tokens) - vocab.num_text
     kinds = [gguf.TokenType.NORMAL] * vocab.num_text + [gguf.TokenType.CONTROL] * num_control
     writer.add_token_types(kinds)
-    end, _, turn_end = (vocab.num_text + i for i in range(len(CONTROL_TOKENS)))
+    end, _, turn_end = range(vocab.num_text, vocab.num_text + len(CONTROL_TOKENS))
     writer.add_bos_token_id(end)
     writer.add_eos_token_id(turn_end)
+    writer.add_eot_token_id(turn_end)
     writer.add_pad_token_id(end)
     writer.add_add_bos_token(False)
     writer.add_chat_template(TEMPLATE)

@@ -7,7 +7,8 @@ machine. Its tokenizer is RWKV's, which takes the longest token that fits: it ne
 
 from __future__ import annotations
 
-from itertools import product
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice, product
 from string import ascii_letters, ascii_lowercase, digits
 
 from msgspec import Struct
@@ -21,12 +22,14 @@ TEMPLATE = (
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
 )
 
+_VOWELS = "aeiou"
+_CONSONANTS = "".join(letter for letter in ascii_lowercase if letter not in _VOWELS)
 _WORDS = """
 a about above across act add after again against age ago air all almost alone along already also
-although always am among amount an and animal another answer any anything appear are area arm
-around arrive art as ask at attack away back bad bank base be bear beautiful became because become
-bed been before began begin behind being believe below best better between big bird black blood
-blue board boat body book both bottom box boy bring brother brought brown build building built
+although always am among amount an and animal another answer any anything appear are area arm around
+arrive art as ask assistant at attack away back bad bank base be bear beautiful became because
+become bed been before began begin behind being believe below best better between big bird black
+blood blue board boat body book both bottom box boy bring brother brought brown build building built
 business but buy by call came can cannot car care carry case cat catch cause cell center century
 certain chair chance change character check child children church circle city class clean clear
 close cloud coast code cold color come common community company compare complete computer condition
@@ -43,20 +46,20 @@ floor flow flower fly follow food foot for force foreign forest forget form forw
 fresh friend from front fruit full function future game garden gas gave general get girl give glass
 go gold gone good got govern government great green grew ground group grow growth guess had hair
 half hand happen happy hard has hat have he head health hear heard heart heat heavy held help her
-here high him himself his history hit hold home hope horse hospital hot hotel hour house how
-however huge human hundred husband ice idea if image important in include increase indeed industry
+here high him himself his history hit hold home hope horse hospital hot hotel hour house how however
+huge human hundred husband ice idea if image important in include increase indeed industry
 information inside instead interest into iron is island issue it item its itself job join just keep
-key kill kind king knew know known lake land language large last late later laugh law lay lead
-learn least leave left leg less let letter level lie life light like likely line list listen little
-live local long look lose loss lost lot love low machine made main major make man manage many map
-mark market matter may maybe me mean measure meat media medical meet member memory men message
-metal method middle might mile milk million mind minute miss model modern moment money month moon
-more morning most mother mountain mouth move much music must my name nation natural nature near
-necessary need network never new news next night nine no nor north nose not note nothing notice now
-number object ocean of off offer office often oil old on once one only open operate opportunity or
-order other our out outside over own page paint pair paper parent part particular party pass past
-path pattern pay peace people perhaps period person phone picture piece place plain plan plane plant
-play please point police political poor popular position possible power practice prepare present
+key kill kind king knew know known lake land language large last late later laugh law lay lead learn
+least leave left leg less let letter level lie life light like likely line list listen little live
+local long look lose loss lost lot love low machine made main major make man manage many map mark
+market matter may maybe me mean measure meat media medical meet member memory men message metal
+method middle might mile milk million mind minute miss model modern moment money month moon more
+morning most mother mountain mouth move much music must my name nation natural nature near necessary
+need network never new news next night nine no nor north nose not note nothing notice now number
+object ocean of off offer office often oil old on once one only open operate opportunity or order
+other our out outside over own page paint pair paper parent part particular party pass past path
+pattern pay peace people perhaps period person phone picture piece place plain plan plane plant play
+please point police political poor popular position possible power practice prepare present
 president press pretty price print private probably problem process produce product program project
 proper protect prove provide public pull purpose push put quality question quick quiet quite race
 radio rain raise ran rather reach read ready real really reason receive recent record red region
@@ -73,55 +76,62 @@ support sure surface surprise system table take talk tall task teach teacher tea
 ten term test than thank that the their them themselves then theory there these they thick thin
 thing think third this those though thought thousand three through throughout throw thus time tiny
 to today together told tomorrow tone too took tool top total touch toward town trade train travel
-treat tree trial trip trouble true trust truth try turn two type under understand unit until up
-upon us use usual value various very view village visit voice wait walk wall want war warm was wash
-watch water wave way we wear weather week weight well went were west what wheel when where whether
-which while white who whole whose why wide wife wild will win wind window winter wish with within
-without woman women wonder wood word work world worry would write written wrong year yellow yes
-yesterday yet you young your
+treat tree trial trip trouble true trust truth try turn two type under understand unit until up upon
+us use user users usual value various very view village visit voice wait walk wall want war warm was
+wash watch water wave way we wear weather week weight well went were west what wheel when where
+whether which while white who whole whose why wide wife wild will win wind window winter wish with
+within without woman women wonder wood word work world worry would write written wrong year yellow
+yes yesterday yet you young your
 """
 
 
 class PlainVocab(Struct, frozen=True):
-    """tokens: in id order, as GGUF writes RWKV's (bytes that are not printed, as \\xNN).
-    num_text: so many of them are text; then come the control tokens."""
+    r"""tokens: in id order, as GGUF writes RWKV's (bytes that are not printed as \xNN).
+    num_text: so many of them are text; then come CONTROL_TOKENS, and others that nobody writes."""
 
     tokens: tuple[str, ...]
     num_text: int
 
 
 def plain_vocab(size: int) -> PlainVocab:
-    """Of `size` tokens, 512 at least: bytes first, then words, then letters by twos and threes;
-    names that no text has fill up a large one."""
+    """Of `size` tokens: bytes first, then words, then letters by twos, threes and fours; control
+    tokens that nobody writes fill up a very large one. ValueError for less than 259."""
     num_text = size - len(CONTROL_TOKENS)
     if num_text < 256:
         raise ValueError(f"a vocabulary has at least {256 + len(CONTROL_TOKENS)} tokens")
-    # A dict for its order: what is there twice keeps its first place.
-    texts: dict[str, None] = {}
-    for text in _texts():
-        texts.setdefault(text)
-        if len(texts) == num_text:
-            break
+    texts = tuple(islice(_distinct(_texts()), num_text))
     filler = (f"<|reserved_{n}|>" for n in range(num_text - len(texts)))
-    return PlainVocab((*texts, *filler, *CONTROL_TOKENS), num_text)
+    return PlainVocab((*texts, *CONTROL_TOKENS, *filler), len(texts))
 
 
-def _texts() -> tuple[str, ...]:
-    single = [_escaped(byte) for byte in range(256)]
+def _distinct(texts: Iterable[str]) -> Iterator[str]:
+    seen: set[str] = set()
+    for text in texts:
+        if text not in seen:
+            seen.add(text)
+            yield text
+
+
+def _texts() -> Iterator[str]:
+    yield from (_escaped(byte) for byte in range(256))
+    yield from ("\\n\\n", *(" " * n for n in (2, 3, 4, 8, 16)))
+    yield from (mark + " " for mark in ",.;:!?")
+    yield from (" " + mark for mark in "(\"'-=")
+    yield from (" " + letter for letter in ascii_letters + digits)
     words = _WORDS.split()
-    spaces = ["\\n\\n", *(" " * n for n in (2, 3, 4, 8, 16))]
-    whole = [form for word in words for form in (" " + word, word)]
-    capital = [form for word in words for form in (" " + word.capitalize(), word.capitalize())]
-    marks = [mark + " " for mark in ",.;:!?"] + [" " + mark for mark in "(\"'-="]
-    letters = [" " + letter for letter in ascii_letters + digits]
-    numbers = ["".join(figures) for n in (2, 3) for figures in product(digits, repeat=n)]
-    parts = [
-        start + "".join(letters)
-        for n in (2, 3)
-        for letters in product(ascii_lowercase, repeat=n)
-        for start in ("", " ")
-    ]
-    return (*single, *spaces, *marks, *letters, *whole, *parts, *numbers, *capital)
+    yield from (form for word in words for form in (" " + word, word))
+    for n in (2, 3):
+        yield from _parts([ascii_lowercase] * n)
+    yield from (" " * is_first + word.capitalize() for word in words for is_first in (1, 0))
+    yield from ("".join(figures) for n in (2, 3) for figures in product(digits, repeat=n))
+    for pattern in ("cvcv", "cvvc", "vcvc", "vccv", "cvcc", "ccvc"):
+        yield from _parts([_VOWELS if kind == "v" else _CONSONANTS for kind in pattern])
+
+
+def _parts(letters: Sequence[str]) -> Iterator[str]:
+    for part in product(*letters):
+        yield "".join(part)
+        yield " " + "".join(part)
 
 
 def _escaped(byte: int) -> str:
