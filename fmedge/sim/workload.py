@@ -19,8 +19,9 @@ class Call(Struct, frozen=True, kw_only=True):
     calls that it waits for, all before its own; it is never sent if one of them failed.
     num_prompt, num_output: tokens; num_output is what it will give. max_tokens: what its client
     allows, 0 where it says nothing. blocks: ids of its prompt's leading blocks of
-    `Workload.block_tokens` tokens each; equal leading ids are an equal prefix. What the blocks do
-    not cover of a prompt is its own. kind: what output lengths may be learned by.
+    `Workload.block_tokens` tokens each, the last perhaps cut off by the prompt's end; equal leading
+    ids are an equal prefix. What the blocks do not cover of a prompt is its own. kind: what output
+    lengths may be learned by.
     workflow, instance, stage: of the task that it is a call of, "" of none; is_last: the client
     says that the task ends with it.
     """
