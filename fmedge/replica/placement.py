@@ -14,6 +14,7 @@ from fmedge.replica.kv_keeper import KvKeeper
 from fmedge.replica.kv_store import Found, KvStore
 from fmedge.replica.ports import EngineLike
 from fmedge.replica.sequence import NO_ID, Sequence
+from fmedge.sched.placing import choose_id, has_room, idle_id, is_worth_waiting
 from fmedge.sched.prefix import PrefixCache, PrefixMatch
 from fmedge.sched.steps import (
     MAX_FILLER_GAP,
@@ -24,16 +25,6 @@ from fmedge.sched.steps import (
 )
 
 Outcome = Literal["placed", "held_back", "no_room"]
-
-KV_MARGIN_TOKENS = 32
-"""Cells that each running sequence should find free for its next tokens when one more starts;
-without it, a sequence would start only to be preempted a few steps later."""
-
-MIN_HELD_BACK_TOKENS = 32
-"""A sequence waits for another's prefill only for this many tokens or more."""
-
-MAX_LOST_DIVISOR = 4
-"""A retained id is taken over in place if that loses at most a 4th of what it saves."""
 
 
 class Placement:
@@ -86,9 +77,7 @@ class Placement:
             sequence.leader = None
         least = min_copy_tokens(rates, self._copy_bytes)
         match = self._match(sequence, decoding)
-        if match.leader is not None and match.num_promised - match.num_tokens >= max(
-            MIN_HELD_BACK_TOKENS, 2 * least
-        ):
+        if match.leader is not None and is_worth_waiting(match, least):
             leader = self.owner(match.leader)
             if service_order(leader) < service_order(sequence):
                 sequence.leader = leader
@@ -105,7 +94,8 @@ class Placement:
             stored = None
         if stored is not None:
             match = PrefixMatch()
-        if not self._has_room(sequence, match, len(decoding) + len(prefilling)):
+        num_running, free = len(decoding) + len(prefilling), self.num_free_kv_tokens()
+        if not has_room(self._cache, match, len(sequence.tokens), num_running, free):
             return "no_room"
         if stored is None:
             seq_id, num_tokens = self._take_id(match, least)
@@ -260,38 +250,24 @@ class Placement:
                 held = sequence.tokens[: sequence.num_computed].tobytes()
                 self._cache.extend(sequence.seq_id, held, sequence.num_computed)
 
-    def _has_room(self, sequence: Sequence, match: PrefixMatch, num_running: int) -> bool:
-        free = self.num_free_kv_tokens()
-        if free is None or num_running == 0:
-            return True
-        is_shared = match.source is not None and self._cache.is_live(match.source)
-        needed = len(sequence.tokens) - (match.num_tokens if is_shared else 0)
-        return needed + KV_MARGIN_TOKENS * (num_running + 1) <= free
-
     def _take_id(self, match: PrefixMatch, least: int) -> tuple[int, int]:
         """An id for a new sequence and how many of its tokens the id holds already."""
-        cache, source = self._cache, match.source
-        target = self._idle_id()
-        assert target is not None, "more sequences run than there are ids"
-        if source is None:
-            self._evict(target)
-            return target, 0
-        if not cache.is_live(source):
-            num_lost = cache.num_held(source) - match.num_tokens
-            is_small = num_lost * MAX_LOST_DIVISOR <= match.num_tokens
-            if target == source or is_small:
-                if not is_small:
-                    self._keep(source)
-                return source, self._reuse(source, match.num_tokens)
-            cache.touch(source)
+        idle = self._idle_id()
+        assert idle is not None, "more sequences run than there are ids"
+        choice = choose_id(self._cache, match, idle, least)
+        target, source = choice.seq_id, choice.source
+        if choice.how == "reuse":
+            if choice.is_lossy:
+                self._keep(target)
+            return target, self._reuse(target, choice.num_tokens)
         self._evict(target)
-        if match.num_tokens < least:
+        if choice.how == "empty":
             return target, 0
-        self._engine.seq_copy(source, target, match.num_tokens)
+        self._engine.seq_copy(source, target, choice.num_tokens)
         self.keeper.has_pending_copy = not self._info.kv_unified
         if source in self._uncuttable:
             self._uncuttable.add(target)
-        return target, match.num_tokens
+        return target, choice.num_tokens
 
     def _restore(self, stored: Found) -> tuple[int, int]:
         """An id into which a stored sequence was put, and how many tokens it holds."""
@@ -321,11 +297,7 @@ class Placement:
         return num_tokens
 
     def _idle_id(self) -> int | None:
-        """The lowest free id (low ids leave the fewest gaps), else the least recently used."""
-        for seq_id, owner in enumerate(self._owners):
-            if owner is None and seq_id not in self._cache:
-                return seq_id
-        return self._cache.lru()
+        return idle_id(self._cache, self._owners)
 
     def _has_spare_id(self) -> bool:
         """Whether a new sequence would find an empty id, and cells."""
