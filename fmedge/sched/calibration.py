@@ -113,6 +113,7 @@ class Coverage:
         self._target = target
         self._max_keys = max_keys
         self._all = _Tracker()
+        self._pooled: tuple[float, float, float] | None = None  # its centre, until it changes
         self._keys: dict[str, _Tracker] = {}  # in order of their last observation
 
     def __len__(self) -> int:
@@ -121,7 +122,9 @@ class Coverage:
     def quote(self, key: str) -> Quote:
         """What to correct an estimate by; changes nothing."""
         tracker = self._keys.get(key)
-        pooled = self._centre(self._all, (0.0, 0.0, PRIOR_SIGMA))
+        if self._pooled is None:
+            self._pooled = self._centre(self._all, (0.0, 0.0, PRIOR_SIGMA))
+        pooled = self._pooled
         if tracker is None:
             return self._as_quote(pooled, self._integral(self._all), 0)
         own = self._centre(tracker, pooled)
@@ -161,6 +164,7 @@ class Coverage:
                 del self._keys[next(iter(self._keys))]
         self._keys[key] = tracker
         delay = max(0, tracker.num_observed - quote.serial)
+        self._pooled = None
         for each in (tracker, self._all):
             if delay == 0 or quote.serial >= FIRST_SERIAL:
                 # Rises at once, falls slowly: too small a delay is what makes it swing.

@@ -180,6 +180,11 @@ class Fleet:
         a = self._store.arrays
         self._bodies.draw_arrivals(a, replica.index, known, max_new, cdf is None)
 
+    def set_arrival_interval(self, name: str, interval_s: float) -> None:
+        """Those that `set_arrivals` foretold come at another interval. KeyError."""
+        index = self._replicas[name].index
+        self._store.param_cells[index * arrays.NUM_PARAMS + arrays.ARRIVAL_INTERVAL] = interval_s
+
     def on_step(self, name: str, now_s: float) -> None:
         """A replica ended a step, and began the next one: call it after what the step told."""
         replica = self._replicas[name]
@@ -395,22 +400,19 @@ class Fleet:
             cached.fill(0)
         self._take_candidate(candidate, now_s)
         out = np.empty((n, len(Column)))
-        self._bodies.run(
-            self._store.arrays,
+        self._run(
             estimate.ASSESS,
             indices,
             cached,
             now_s,
-            _sigmas(sigma),
-            _checked(num_scenarios),
-            arrays.MEDIAN,
-            with_harm,
-            self._row(candidate.request_id),
-            -1 if without is None else self._bases[without] // arrays.NUM_FIELDS,
-            stop_at,
-            most_full,
-            self._store.rows,
+            sigma,
             out,
+            num_scenarios=num_scenarios,
+            with_harm=with_harm,
+            skip=self._row(candidate.request_id),
+            without=-1 if without is None else self._bases[without] // arrays.NUM_FIELDS,
+            stop_at=stop_at,
+            most_full=most_full,
         )
         return out
 
@@ -449,6 +451,35 @@ class Fleet:
         index = self._replicas[name].index
         indices, cached = self._store.scratch(1)
         indices[0], cached[0] = index, num_cached
+        return self._run(
+            kind,
+            indices,
+            cached,
+            now_s,
+            sigma,
+            out,
+            num_scenarios=num_scenarios,
+            only_scenario=only_scenario,
+            without=without,
+        )
+
+    def _run(
+        self,
+        kind: int,
+        indices: NDArray[np.int64],
+        cached: NDArray[np.int64],
+        now_s: float,
+        sigma: Sigmas,
+        out: Floats,
+        *,
+        num_scenarios: int = NUM_SCENARIOS,
+        only_scenario: int = arrays.MEDIAN,
+        with_harm: bool = False,
+        skip: int = -1,
+        without: int = -1,
+        stop_at: float = inf,
+        most_full: int = 1,
+    ) -> int:
         n: int = self._bodies.run(
             self._store.arrays,
             kind,
@@ -458,11 +489,11 @@ class Fleet:
             _sigmas(sigma),
             _checked(num_scenarios),
             only_scenario,
-            False,
-            -1,
+            with_harm,
+            skip,
             without,
-            inf,
-            1,
+            stop_at,
+            most_full,
             self._store.rows,
             out,
         )
@@ -509,14 +540,18 @@ class Fleet:
         )
 
     def _ids(self, n: int) -> list[int]:
-        return [int(i) for i in self._store.arrays.state[self._store.rows[:n], arrays.REQUEST_ID]]
+        rows = self._store.rows[:n]
+        ids: list[int] = self._store.arrays.state[rows, arrays.REQUEST_ID].astype(np.int64).tolist()
+        return ids
 
     def speeds(self, names: Sequence[str] | None = None) -> Floats:
         """How fast replicas are as they are loaded: float64[n, len(SpeedColumn)]. KeyError."""
         chosen = self.names if names is None else names
-        out = np.empty((len(chosen), len(SpeedColumn)))
-        for i, name in enumerate(chosen):
-            self._run_one(estimate.SPEEDS, name, 0.0, 0.0, out[i : i + 1])
+        n = len(chosen)
+        out = np.empty((n, len(SpeedColumn)))
+        indices, cached = self._store.scratch(n)
+        indices[:] = [self._replicas[name].index for name in chosen]
+        self._run(estimate.SPEEDS, indices, cached, 0.0, 0.0, out)
         return out
 
     def estimate_speed(self, name: str) -> float:

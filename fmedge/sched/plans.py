@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fmedge.sched.calibration import PRIOR_SIGMA, Coverage, Quote
 from fmedge.sched.decision import ReplicaEstimate
 from fmedge.sched.fleet import NUM_SCENARIOS, Candidate, Column, Fleet, OutlookColumn
-from fmedge.sched.lengths import LengthPredictor
+from fmedge.sched.lengths import NUM_BINS, LengthPredictor
 from fmedge.sched.prefixes import PrefixMirror, chain
 from fmedge.sched.requests import ReplicaState, Request, order_key
 
@@ -58,12 +59,15 @@ class Outlook(NamedTuple):
 class _Arrivals:
     """How often a replica is given a request, and of what kind, from the last few."""
 
-    __slots__ = ("interval_s", "last", "last_s")
+    __slots__ = ("_cdfs", "_num_cdfs", "has_changed", "interval_s", "last", "last_s")
 
     def __init__(self) -> None:
         self.last_s = math.nan
         self.interval_s = math.inf  # moving average
         self.last: deque[Arrival] = deque(maxlen=NUM_ARRIVALS)
+        self.has_changed = True  # since the estimator was told
+        self._cdfs = np.zeros((NUM_ARRIVALS, NUM_BINS), np.float32)  # in a ring
+        self._num_cdfs = 0
 
     def add(self, now_s: float, arrival: Arrival) -> None:
         if self.last:
@@ -73,10 +77,22 @@ class _Arrivals:
             self.interval_s = self.interval_s if known else gap_s
         self.last_s = now_s
         self.last.append(arrival)
+        self.has_changed = True
+        if arrival.lengths is not None:
+            self._cdfs[self._num_cdfs % NUM_ARRIVALS] = arrival.lengths.cdf
+            self._num_cdfs += 1
 
     def expected_interval_s(self, now_s: float) -> float:
         """A pause says that the rate has fallen."""
         return max(self.interval_s, now_s - self.last_s) if self.last else math.inf
+
+    def mean_cdf(self) -> NDArray[np.float32] | None:
+        """Of the last few whose lengths were predicted; None if none was."""
+        count = min(self._num_cdfs, NUM_ARRIVALS)
+        if count == 0:
+            return None
+        mean: NDArray[np.float32] = np.add.reduce(self._cdfs[:count]) / np.float32(count)
+        return mean
 
 
 class Plans:
@@ -134,12 +150,14 @@ class Plans:
         if interval_s == math.inf:
             self.fleet.set_arrivals(replica.name, math.inf)
             return
+        if not seen.has_changed:
+            self.fleet.set_arrival_interval(replica.name, interval_s)
+            return
+        seen.has_changed = False
         count = len(seen.last)
-        num_prompt = max(1, sum(a.num_prompt_tokens for a in seen.last) // count)
-        max_new = max(1, sum(a.max_tokens for a in seen.last) // count)
-        cdfs = [a.lengths.cdf for a in seen.last if a.lengths is not None]
-        cdf = np.stack(cdfs).mean(axis=0, dtype=np.float32) if cdfs else None
-        self.fleet.set_arrivals(replica.name, interval_s, num_prompt, max_new, cdf)
+        num_prompt = max(1, sum([a.num_prompt_tokens for a in seen.last]) // count)
+        max_new = max(1, sum([a.max_tokens for a in seen.last]) // count)
+        self.fleet.set_arrivals(replica.name, interval_s, num_prompt, max_new, seen.mean_cdf())
 
     # --- requests ---
 

@@ -22,6 +22,10 @@ MIN_GAIN = 0.15
 MIN_GAIN_RUNNING = 0.4
 """What moving must add to the probability; more for what runs, as it prefills again."""
 
+MAX_LOOKS, SLACK = 2, 0.1
+"""All are looked at with lengths as they are likely, and that many in several scenarios: those
+where it is likeliest to hold, by so little less than wanted."""
+
 MAX_MOVES = 4
 MAX_REPLICAS_A_TICK = 8
 MAX_ACTIONS_A_TICK = 8
@@ -105,16 +109,21 @@ def _elsewhere(
     """Another replica where it holds, by enough to be worth the way."""
     home = request.home
     others = [replica for replica in model.ready() if replica is not home]
-    if not others:
+    least = p_hold + (MIN_GAIN_RUNNING if request.has_started else MIN_GAIN)
+    if not others or least > 1.0:
         return None
     plans = router.plans
     candidate = plans.candidate(now_s, request, others)
+    if len(others) > MAX_LOOKS:
+        ahead = plans.compare(now_s, candidate, others, num_scenarios=1)
+        order = sorted(range(len(others)), key=lambda i: -ahead[i][Column.P_HOLD])[:MAX_LOOKS]
+        others = [others[i] for i in order if ahead[i][Column.P_HOLD] >= least - SLACK]
+        if not others:
+            return None
     rows = plans.compare(now_s, candidate, others, with_harm=True)
     weight = request.promise.weight
     best = max(range(len(rows)), key=lambda i: net(rows[i], weight))
-    gain = net(rows[best], weight) - p_hold
-    runs = request.has_started
-    if gain < (MIN_GAIN_RUNNING if runs else MIN_GAIN):
+    if net(rows[best], weight) < least:
         return None
     to: ReplicaState = others[best]
     effects: list[Effect] = []
