@@ -179,8 +179,11 @@ async def test_what_arrives_while_a_step_is_announced_late_waits_for_the_next() 
 @virtually
 async def test_requests_of_one_turn_begin_together() -> None:
     async with started() as (replica, recorder):
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
         for i in range(3):
             replica.submit(submission(i, 50, 2))
+            loop.pass_time(0.0001)
         await recorder.until(lambda: len(recorder.ends()) == 3)
         assert recorder.steps()[0][1].num_prefill_tokens == 150
 

@@ -21,6 +21,7 @@ from fmedge.sched.steptime import step_time
 from fmedge.types import DeviceMemory, EngineInfo, SamplingParams, Vocab
 
 DEFAULT_CTX_SIZE = 8192
+NUM_EMBD = 64
 
 
 class VirtualClock:
@@ -158,13 +159,14 @@ class EmulatedEngine:
         return self._kv.num_used
 
     def embed(self, tokens: bytes, seq: int, /) -> bytes:
-        """float32[num_embd], of length 1, the same for the same tokens; takes a prefill's time."""
+        """float32[num_embd], or [num_tokens, num_embd] with pooling "none": the same for the same
+        tokens. Takes a prefill's time."""
         num_tokens = len(tokens) // 4
         self._check_cells(num_tokens)
         self._pass(num_tokens, 0, 0, num_tokens * num_tokens / 2)
+        num_rows = num_tokens if self.info.pooling == "none" else 1
         rng = np.random.default_rng(crc32(tokens))
-        vector = rng.standard_normal(self.info.num_embd, np.float32)
-        return (vector / np.linalg.norm(vector)).tobytes()
+        return rng.standard_normal((num_rows, self.info.num_embd), np.float32).tobytes()
 
     def _check_cells(self, num_tokens: int) -> None:
         if self.info.kv_unified and self._kv.num_used + num_tokens > self.info.kv_tokens:
@@ -177,13 +179,13 @@ class EmulatedEngine:
 
 
 def engine_info(spec: ReplicaSpec, vocab: Vocab) -> EngineInfo:
-    """What a specification says of its engine. Sizes of the model and memory are left 0: it does
-    not know them."""
+    """What a specification says of its engine. It knows neither the model's sizes nor memory:
+    those are 0, but for an embedding's."""
     engine = spec.engine
     ctx_size = engine.ctx_size or DEFAULT_CTX_SIZE
     return EngineInfo(
         ctx_size=ctx_size, slots=engine.slots, batch_size=engine.batch_size,
-        ubatch_size=engine.ubatch_size, num_vocab=vocab.num_tokens, num_embd=64, num_layers=0,
+        ubatch_size=engine.ubatch_size, num_vocab=vocab.num_tokens, num_embd=NUM_EMBD, num_layers=0,
         num_params=0, model_bytes=0, ctx_train=ctx_size, threads=max(1, engine.threads),
         kv_unified=engine.kv_unified, kv_tokens=engine.kv_tokens or ctx_size * engine.slots,
         pooling=engine.pooling or "mean", has_encoder=False, has_decoder=True,

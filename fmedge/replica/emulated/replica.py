@@ -165,6 +165,7 @@ class EmulatedReplica:
         if self._state == "closed":
             return
         was_ready, has_failed = self._state == "ready", self._state == "failed"
+        self._tell_lateness()
         self._state = "closed"
         self._stop()
         await asyncio.to_thread(self._loop.close)
@@ -283,6 +284,17 @@ class EmulatedReplica:
         )
 
     # its end
+
+    def _tell_lateness(self) -> None:
+        late = self.lateness()
+        if late.num_steps:
+            log.info(
+                "replica %s: %d emulated steps, announced %.1f ms late on average, %.1f ms at most",
+                self.name,
+                late.num_steps,
+                1e3 * late.mean_s,
+                1e3 * late.max_s,
+            )
 
     def _stop(self) -> None:
         if self._end_measuring is not None:
