@@ -115,6 +115,11 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
         Meta(description="folder for what is learned; empty is $XDG_STATE_HOME/fmedge",
              extra=_PATH),
     ] = ""  # fmt: skip
+    record: Annotated[
+        str,
+        Meta(description="log of every request, without its texts, that `fmedge simulate` and "
+             "`fmedge bench` play again; appended to", extra=_PATH),
+    ] = ""  # fmt: skip
     drain_timeout_s: Annotated[
         Seconds, Meta(description="how long running requests may take to finish at shutdown")
     ] = 30.0

@@ -25,6 +25,7 @@ from fmedge.dispatch.observe import (
     observed_of,
     set_gauges,
 )
+from fmedge.dispatch.record import Recorder
 from fmedge.dispatch.replicas import Profiler, Replicas
 from fmedge.dispatch.roster import Roster
 from fmedge.dispatch.status import DispatcherStatus
@@ -80,11 +81,14 @@ class Dispatcher:
         policy: Policy = "fmedge",
         profiler: Profiler | None = None,
         workflows: Mapping[str, WorkflowSettings] | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
-        """profiler: asked once for each replica, when it has loaded and before it serves."""
+        """profiler: asked once for each replica, when it has loaded and before it serves. recorder:
+        told of every generation that is over, and of what was refused."""
         self.metrics = Metrics() if metrics is None else metrics
         self.forecast = Forecast(workflows or {})
         self._core = SchedulerCore(settings, policy)
+        self._recorder = recorder
         self._tick: asyncio.TimerHandle | None = None
         self._replicas = Replicas(self.metrics, profiler, self._on_serving)
         self._generations: dict[int, Generation] = {}
@@ -157,6 +161,8 @@ class Dispatcher:
         first. Only `submit` decides; this may be asked from any thread."""
         refusal = self._core.refusal(model, promise, num_body_bytes)
         if refusal is not None:
+            if self._recorder is not None and refusal.code != "model_not_found":
+                self._recorder.refused(model, promise, refusal.code)
             raise self._refused(refusal, model, promise)
 
     async def submit(self, request: GenerationRequest) -> Generation:
@@ -176,9 +182,11 @@ class Dispatcher:
         self._generations[request_id] = generation
         try:
             self._arrive(arrival)
-        except FmedgeError:
+        except FmedgeError as error:
             del self._generations[request_id]
             self.forecast.abandon(now_s, request_id)
+            if isinstance(error, UnavailableError):
+                self._record(generation, error.code)
             raise
         finally:
             generation.decision = self._core.decision(request_id)
@@ -463,6 +471,7 @@ class Dispatcher:
         self.forecast.finished(now_s, generation, is_censored=finish == "length")
         self._carry_out(self._core.on_finish(now_s, request_id, observed_of(generation, now_s)))
         observe_decision(self.metrics, generation)
+        self._record(generation, finish)
         self._changed.set()
 
     def _finished(self, request_id: int) -> None:
@@ -478,6 +487,7 @@ class Dispatcher:
         self._carry_out(self._core.on_cancel(now_s, generation.request_id))
         del self._generations[generation.request_id]
         self.forecast.abandon(now_s, generation.request_id)
+        self._record(generation, "cancelled")
         self._changed.set()
 
     def _stop(self, generation: Generation) -> None:
@@ -495,6 +505,7 @@ class Dispatcher:
             self._end_attempt(generation)
             self.metrics.requests.labels(generation.request.model, outcome).inc()
             self.forecast.abandon(time.monotonic(), request_id)
+            self._record(generation, outcome)
             generation.fail(error)
         embedding = self._embeddings.pop(request_id, None)
         if embedding is not None:
@@ -502,6 +513,10 @@ class Dispatcher:
             self.metrics.requests.labels(embedding.model, outcome).inc()
             embedding.fail(error)
         self._changed.set()
+
+    def _record(self, generation: Generation, outcome: str) -> None:
+        if self._recorder is not None:
+            self._recorder.ended(generation, outcome)
 
     def _begin_embedding(self, model: str, tokens: bytes, priority: int) -> Embedding:
         embedding = Embedding(self._take_id(), model, tokens)

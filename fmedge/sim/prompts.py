@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fmedge.sim.workload import Call
 
-_OWN = np.uint64(1 << 63)
+_OWN = 1 << 63
 """Of the tokens that no other prompt has; blocks' ids are smaller."""
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
@@ -19,13 +19,14 @@ _SHIFTS = (np.uint64(30), np.uint64(27), np.uint64(31))
 
 
 def prompt_tokens(call: Call, index: int, block_tokens: int, low: int, high: int) -> bytes:
-    """int32[num_prompt], packed: low <= token < high. index: the call's place in its workload."""
+    """int32[num_prompt], packed: low <= token < high. index: the call's place in its workload,
+    or any number below 2**63 that tells it from others."""
     if not 0 <= low < high <= 1 << 31:
         raise ValueError(f"token ids are 0 <= {low} < {high} <= 2**31")
     num_prompt = call.num_prompt
     num_covered = min(len(call.blocks) * block_tokens, num_prompt)
     # Each token is the (its place in the block)-th output of a generator that its block seeds.
-    own = _mixed(np.array([_OWN + np.uint64(index)]))
+    own = _mixed(np.array([_OWN + index], dtype=np.uint64))
     seeds = np.repeat(own, num_prompt)
     places = np.arange(num_prompt, dtype=np.uint64)
     if num_covered:
