@@ -14,8 +14,8 @@ import numpy as np
 from msgspec.structs import replace
 
 from fmedge.errors import KvCacheFullError, NativeError
-from fmedge.replica.emulated.kv import KvCells
 from fmedge.replica.emulated.sampler import EmulatedSampler, Words
+from fmedge.sched.cells import KvCells
 from fmedge.sched.emulation import NUM_FACTORS, ReplicaSpec, step_factors
 from fmedge.sched.steptime import step_time
 from fmedge.types import DeviceMemory, EngineInfo, SamplingParams, Vocab
