@@ -35,6 +35,7 @@ VERBS = {
     "why": ("why", "show the numbers behind the decision on a request"),
     "workflows": ("workflows", "show how workflows keep their promise, and what would help"),
     "profile": ("profile", "measure how long a model's engine steps take here"),
+    "simulate": ("simulate", "play a workload to a described cluster, in virtual time"),
     "bench": ("bench", "put load on an OpenAI-compatible server and measure it"),
     "plan": ("plan", "show which model would run where, how fast, and why"),
     "devices": ("devices", "show what models can run on here, and how fast it is"),
@@ -104,8 +105,14 @@ def _exit_code(error: FmedgeError) -> int:
 def _dispatch(args: list[str]) -> int:
     if args and args[0] in VERBS:
         verb, rest = args[0], args[1:]
-        module = import_module(f"fmedge.cli.{VERBS[verb][0]}")
-        parser = Parser(prog=f"fmedge {verb}", description=_sentence(VERBS[verb][1]))
+        name, text = VERBS[verb]
+        module = import_module(f"fmedge.cli.{name}")
+        further = getattr(module, "VERBS", {})
+        if rest and rest[0] in further:  # as in `fmedge bench diff`
+            name, text = further[rest[0]]
+            verb, rest = f"{verb} {rest[0]}", rest[1:]
+            module = import_module(f"fmedge.cli.{name}")
+        parser = Parser(prog=f"fmedge {verb}", description=_sentence(text))
         module.add_arguments(parser)
         return int(module.run(parser.parse_intermixed_args(rest)))
     if args and not args[0].startswith("-"):

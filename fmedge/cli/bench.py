@@ -1,48 +1,62 @@
-"""`fmedge bench`: load on an OpenAI-compatible URL, measured from the client's side."""
+"""`fmedge bench`: load on an OpenAI-compatible URL, measured from the client's side.
+
+The rule: requests that are all alike, sent as the options say, are here; a workload is played by
+bench_replay. What came of runs is compared by `bench diff` and shown by `bench report`.
+"""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import sys
-from time import perf_counter
 from typing import Any
 
 import msgspec
 
+from fmedge.cli import bench_replay
 from fmedge.cli.bench_client import Client, Load, Target, run_load
-from fmedge.cli.bench_connection import Outcome
+from fmedge.cli.bench_live import Progress, shown
+from fmedge.cli.bench_peer import calibrated, first_model
 from fmedge.cli.bench_prompts import Workload, bodies
 from fmedge.cli.bench_report import Report, report, table
 from fmedge.cli.options import add_settings, read_config
-from fmedge.errors import ConfigError, FmedgeError
+from fmedge.cli.workload_options import add_workload
+from fmedge.errors import ConfigError
 
-PROGRESS_EVERY_S = 0.5
+VERBS = {
+    "diff": ("bench_diff", "compare runs, and fail where the new ones are worse"),
+    "report": ("bench_publish", "show runs as a page or a picture"),
+}
+_ONLY_ALIKE = ("prompt_tokens", "output_tokens", "shared_prefix_tokens", "ignore_eos")
+_ONLY_PLAYED = ("lengths", "warmup_s", "headers", "label", "cluster", "out", "report", "sla",
+                "skip", "longest")  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     count, size = _at_least(1), _at_least(0)
     parser.add_argument("--model", help="model to ask for [the server's first]")
-    parser.add_argument("--requests", type=count, default=32, metavar="N", help="how many [32]")
+    parser.add_argument(
+        "--requests", type=count, metavar="N", help="how many [32, or all of the workload]"
+    )
     parser.add_argument(
         "--concurrency", type=size, metavar="N",
         help="requests in flight [8]; with --rate a ceiling [none]",
     )  # fmt: skip
     parser.add_argument(
         "--rate", type=float, default=0.0, metavar="R",
-        help="open loop: Poisson arrivals at R requests/s, instead of one after another",
+        help="open loop: Poisson arrivals at R requests/s, instead of one after another; of a "
+        "workload: its times are stretched to R",
     )  # fmt: skip
-    parser.add_argument("--prompt-tokens", type=count, default=128, metavar="N", help="[128]")
-    parser.add_argument("--output-tokens", type=count, default=64, metavar="N", help="[64]")
+    parser.add_argument("--prompt-tokens", type=count, metavar="N", help="[128]")
+    parser.add_argument("--output-tokens", type=count, metavar="N", help="[64]")
     parser.add_argument(
-        "--shared-prefix-tokens", type=size, default=0, metavar="N",
+        "--shared-prefix-tokens", type=size, metavar="N",
         help="leading prompt tokens that all requests have in common [0]",
     )  # fmt: skip
     parser.add_argument("--endpoint", choices=["completions", "chat"], default="completions")
     parser.add_argument(
-        "--prompt-style", choices=["text", "tokens"], default="text",
-        help="text: words, sized by asking the server; tokens: random ids, exact [text]",
+        "--prompt-style", choices=["text", "tokens"],
+        help="text: words, sized by asking the server; tokens: random ids, exact [text; for "
+        "a workload tokens, where the endpoint takes them]",
     )  # fmt: skip
     parser.add_argument(
         "--token-range", type=_range, default=(1000, 30000), metavar="LOW:HIGH",
@@ -55,6 +69,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--warmup", type=size, default=1, metavar="N", help="unmeasured first [1]")
     parser.add_argument("--timeout-s", type=float, default=600.0, metavar="S", help="each [600]")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    group = parser.add_argument_group("a workload, instead of requests that are all alike")
+    add_workload(group)
+    bench_replay.add_arguments(group)
+    parser.epilog = "; ".join(f"fmedge bench {verb}: {text}" for verb, (_, text) in VERBS.items())
     add_settings(parser, "client")
 
 
@@ -64,16 +82,21 @@ def run(args: argparse.Namespace) -> int:
     client = read_config(args, "client").client
     if not client.url:
         raise ConfigError("which server? give --url http://HOST:PORT or set FMEDGE_URL")
+    target = Target.parse(client.url, client.api_key)
+    if args.workload:
+        _check_unused(args, _ONLY_ALIKE, "means nothing with --workload, which says it")
+        return bench_replay.run(args, target, client.url)
+    _check_unused(args, _ONLY_PLAYED, "needs --workload")
     if args.prompt_style == "tokens" and args.endpoint == "chat":
         raise ConfigError("--prompt-style tokens needs --endpoint completions")
     workload = Workload(
         model=args.model or "",
-        num_requests=args.requests,
-        prompt_tokens=args.prompt_tokens,
-        output_tokens=args.output_tokens,
-        shared_prefix_tokens=args.shared_prefix_tokens,
+        num_requests=args.requests or 32,
+        prompt_tokens=args.prompt_tokens or 128,
+        output_tokens=args.output_tokens or 64,
+        shared_prefix_tokens=args.shared_prefix_tokens or 0,
         endpoint=args.endpoint,
-        style=args.prompt_style,
+        style=args.prompt_style or "text",
         token_low=args.token_range[0],
         token_high=args.token_range[1],
         temperature=args.temperature,
@@ -85,10 +108,7 @@ def run(args: argparse.Namespace) -> int:
     if concurrency is None:
         concurrency = 0 if args.rate > 0 else 8
     load = Load(concurrency=concurrency, rate=args.rate, seed=args.seed, timeout_s=args.timeout_s)
-    result = uvloop.run(
-        measure(Target.parse(client.url, client.api_key), workload, load, num_warmup=args.warmup,
-                progress=Progress(args.requests) if sys.stderr.isatty() else None)
-    )  # fmt: skip
+    result = uvloop.run(measure(target, workload, load, num_warmup=args.warmup))
     print(msgspec.json.encode(result).decode() if args.json else table(result))
     return 0 if result.num_ok == result.num_requests else 1
 
@@ -99,15 +119,14 @@ async def measure(
     load: Load,
     *,
     num_warmup: int = 1,
-    progress: Progress | None = None,
 ) -> Report:
     """Sizes the prompts, warms up, sends the load, sums it up."""
     client = Client(target)
     try:
         if not workload.model:
-            workload = msgspec.structs.replace(workload, model=await _first_model(client))
+            workload = msgspec.structs.replace(workload, model=await first_model(client))
         if workload.style == "text":
-            workload = await _calibrated(client, workload, load.timeout_s)
+            workload = await calibrated(client, workload, load.timeout_s)
         if num_warmup:
             warmup = msgspec.structs.replace(
                 workload, num_requests=num_warmup, seed=workload.seed + 1
@@ -115,87 +134,17 @@ async def measure(
             requests = [client.request(workload.path, body) for body in bodies(warmup)]
             await run_load(client, requests, Load(concurrency=1, timeout_s=load.timeout_s))
         requests = [client.request(workload.path, body) for body in bodies(workload)]
-        if progress is None:
-            return report(await run_load(client, requests, load))
-        shower = asyncio.create_task(progress.show())
-        try:
+        progress = Progress(workload.num_requests)
+        async with shown(progress.line):
             return report(await run_load(client, requests, load, progress.on_outcome))
-        finally:
-            shower.cancel()
-            progress.clear()
     finally:
         client.close()
 
 
-async def _first_model(client: Client) -> str:
-    try:
-        outcome, body = await client.get("/v1/models")
-    except (OSError, TimeoutError) as error:
-        raise FmedgeError(f"the server does not answer: {error or 'timed out'}") from error
-    try:
-        return str(json.loads(body)["data"][0]["id"])
-    except (ValueError, LookupError, TypeError) as error:
-        raise FmedgeError(
-            f"/v1/models did not name a model (HTTP {outcome.status}): give --model"
-        ) from error
-
-
-async def _calibrated(client: Client, workload: Workload, timeout_s: float) -> Workload:
-    """Learns how many tokens a word and an empty prompt cost, from two prompts' usage."""
-    counts = []
-    sizes = (32, 96)
-    for size in sizes:
-        probe = msgspec.structs.replace(
-            workload, num_requests=1, prompt_tokens=size, shared_prefix_tokens=0, output_tokens=1,
-            words_per_token=1.0, overhead_tokens=0.0, seed=workload.seed + 2,
-        )  # fmt: skip
-        outcome = Outcome(index=-1, arrival_s=perf_counter())
-        request = client.request(workload.path, bodies(probe)[0])
-        await client.exchange(request, outcome, timeout_s)
-        if outcome.error:
-            raise FmedgeError(f"the server refused a first request: {outcome.error}: "
-                              f"{outcome.detail}")  # fmt: skip
-        counts.append(outcome.num_prompt_tokens)
-    tokens_per_word = (counts[1] - counts[0]) / (sizes[1] - sizes[0])
-    if tokens_per_word <= 0:  # no usage in its answers: one word is taken as one token
-        return workload
-    return msgspec.structs.replace(
-        workload,
-        words_per_token=1 / tokens_per_word,
-        overhead_tokens=max(0.0, counts[0] - sizes[0] * tokens_per_word),
-    )
-
-
-class Progress:
-    """One line on the terminal while the load runs."""
-
-    def __init__(self, num_requests: int) -> None:
-        self._num_requests = num_requests
-        self._num_done = 0
-        self._num_failed = 0
-        self._num_tokens = 0
-        self._started_s = perf_counter()
-
-    def on_outcome(self, outcome: Outcome) -> None:
-        self._num_done += 1
-        self._num_failed += bool(outcome.error)
-        self._num_tokens += outcome.num_output_tokens or len(outcome.times_s)
-
-    async def show(self) -> None:
-        self._started_s = perf_counter()
-        while True:
-            await asyncio.sleep(PROGRESS_EVERY_S)
-            elapsed_s = perf_counter() - self._started_s
-            failed = f", {self._num_failed} failed" if self._num_failed else ""
-            sys.stderr.write(
-                f"\r\x1b[K{self._num_done}/{self._num_requests} requests{failed}, "
-                f"{self._num_tokens / elapsed_s:.0f} tokens/s, {elapsed_s:.0f} s"
-            )
-            sys.stderr.flush()
-
-    def clear(self) -> None:
-        sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
+def _check_unused(args: argparse.Namespace, names: tuple[str, ...], why: str) -> None:
+    for name in names:
+        if getattr(args, name):
+            raise ConfigError(f"--{name.replace('_', '-')} {why}")
 
 
 def _at_least(least: int) -> Any:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter
 from urllib.parse import urlsplit
 
@@ -73,8 +73,15 @@ class Client:
         self._idle: list[Connection] = []
         self._tls = ssl.create_default_context() if target.is_tls else None
 
-    def request(self, path: str, body: object | None = None) -> bytes:
-        """The bytes of a request to /v1-like `path`: POST of JSON, or GET without a body."""
+    def request(
+        self,
+        path: str,
+        body: object | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+        key: str = "",
+    ) -> bytes:
+        """The bytes of a request to /v1-like `path`: POST of JSON, or GET without a body. key: used
+        where the target has none."""
         payload = b"" if body is None else msgspec.json.encode(body)
         target = self._target
         lines = [
@@ -83,8 +90,9 @@ class Client:
             "Content-Type: application/json",
             f"Content-Length: {len(payload)}",
         ]
-        if target.key:
-            lines.append(f"Authorization: Bearer {target.key}")
+        if target.key or key:
+            lines.append(f"Authorization: Bearer {target.key or key}")
+        lines += [f"{name}: {value}" for name, value in headers]
         return "\r\n".join([*lines, "", ""]).encode() + payload
 
     async def exchange(self, request: bytes, outcome: Outcome, timeout_s: float) -> Outcome:
@@ -126,14 +134,27 @@ class Client:
 
     async def get(self, path: str, timeout_s: float = 30.0) -> tuple[Outcome, bytes]:
         """GET; the outcome and the body. OSError and TimeoutError where nobody answers."""
-        connection = await self._connect()
+        return await self.ask(self.request(path), timeout_s)
+
+    async def ask(self, request: bytes, timeout_s: float = 30.0) -> tuple[Outcome, bytes]:
+        """Any request, on a connection of its own; raises as `get` does."""
         outcome = Outcome(index=-1, arrival_s=perf_counter())
+        async with asyncio.timeout(timeout_s):
+            connection = await self._connect()
+            try:
+                await connection.send(request, outcome)
+            finally:
+                connection.close()
+        return outcome, connection.body
+
+    async def can_connect(self, timeout_s: float) -> bool:
+        """Whether somebody listens there."""
         try:
             async with asyncio.timeout(timeout_s):
-                await connection.send(self.request(path), outcome)
-        finally:
-            connection.close()
-        return outcome, connection.body
+                (await self._connect()).close()
+        except (OSError, TimeoutError):
+            return False
+        return True
 
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()

@@ -21,7 +21,8 @@ _TEXT = re.compile(rb'"(?:content|text|reasoning_content|reasoning|arguments)":\
 
 class Outcome(Struct, kw_only=True):
     """One request: `arrival_s` when it was due, `times_s` when each piece of text came.
-    `error` is "" or the kind of failure; `detail` what the server said."""
+    `error` is "" or the kind of failure; `detail` what the server said; `replica` where fmedge says
+    that it was served."""
 
     index: int
     arrival_s: float
@@ -34,6 +35,7 @@ class Outcome(Struct, kw_only=True):
     num_prompt_tokens: int = 0
     num_cached_tokens: int = 0
     num_output_tokens: int = 0
+    replica: str = ""
 
 
 class _PromptDetails(Struct):
@@ -141,16 +143,17 @@ class Connection(asyncio.Protocol):
         fields = {}
         for line in lines:
             name, _, value = line.partition(":")
-            fields[name.strip().lower()] = value.strip().lower()
+            fields[name.strip().lower()] = value.strip()
         parts = status.split(" ", 2)
         self._has_head = True
         if len(parts) < 2 or not parts[1].isdigit():
             self._fail("protocol", f"not an HTTP answer: {status[:80]}")
             return
         self._outcome.status = int(parts[1])
-        self._is_chunked = "chunked" in fields.get("transfer-encoding", "")
-        self._is_stream = "event-stream" in fields.get("content-type", "")
-        self._must_close = fields.get("connection") == "close"
+        self._is_chunked = "chunked" in fields.get("transfer-encoding", "").lower()
+        self._is_stream = "event-stream" in fields.get("content-type", "").lower()
+        self._must_close = fields.get("connection", "").lower() == "close"
+        self._outcome.replica = fields.get("x-fmedge-replica", "")
         length = fields.get("content-length", "")
         self._length = int(length) if length.isdigit() else -1
 

@@ -16,7 +16,7 @@ _VOCABULARY = (
     "parent face others level office door health person art war history party result change "
     "morning reason research girl guy moment air teacher force education"
 )
-_WORDS = tuple(_VOCABULARY.split())
+WORDS = tuple(_VOCABULARY.split())
 
 
 class Workload(Struct, frozen=True, kw_only=True):
@@ -66,7 +66,7 @@ def _piece(
         low, high = workload.token_low, workload.token_high
         return [chance.randrange(low, high) for _ in range(num_tokens)]
     num_words = max(0, round((num_tokens - overhead) * workload.words_per_token))
-    return chance.choices(_WORDS, k=num_words)
+    return chance.choices(WORDS, k=num_words)
 
 
 def _body(workload: Workload, prompt: list[Any]) -> dict[str, Any]:

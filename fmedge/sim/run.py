@@ -46,7 +46,8 @@ class Run(Struct, frozen=True, kw_only=True):
     none. options: what the command was told, without secrets. workload: its calls without their
     prefix blocks; API keys are hashed. asked: digest of what was asked and when, promises left out:
     runs of equal digest can be compared call by call. busy_s, replica_s: by replica, as
-    `summarise` takes them. ended: "" or why the run is partial.
+    `summarise` takes them. ended: "" or why the run is partial. notes: what a reader of the figures
+    must know besides.
     """
 
     kind: Kind
@@ -68,6 +69,7 @@ class Run(Struct, frozen=True, kw_only=True):
     replica_s: dict[str, float] | None
     summary: Summary
     ended: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def make_run(
@@ -87,6 +89,7 @@ def make_run(
     busy_s: Mapping[str, float] | None = None,
     replica_s: Mapping[str, float] | None = None,
     ended: str = "",
+    notes: Iterable[str] = (),
 ) -> Run:
     """paths: files that it was made from (cluster, workload, trace); what is not there is left out,
     as specifications need not be files. started_at: ISO 8601, now where it is ""."""
@@ -111,6 +114,7 @@ def make_run(
         replica_s=None if replica_s is None else dict(replica_s),
         summary=summarise(workload, rows, busy_s=busy_s, replica_s=replica_s, window=window),
         ended=ended,
+        notes=tuple(notes),
     )
 
 

@@ -90,6 +90,7 @@ class _Written(Struct, frozen=True, kw_only=True):
     cluster: str
     seed: int
     ended: str
+    notes: tuple[str, ...] = ()
     summary: Summary
     asked: str
     source: str
@@ -109,7 +110,7 @@ class _Head(Struct):
 
 
 _SAME = ("kind", "label", "fmedge", "machine", "started_at", "options", "target", "policy",
-         "cluster", "seed", "ended", "summary", "asked", "busy_s", "replica_s",
+         "cluster", "seed", "ended", "notes", "summary", "asked", "busy_s", "replica_s",
          "files")  # fmt: skip
 _OF_PROMISE = ("sla_class", "ttft_s", "tpot_s", "e2e_s", "target", "on_miss", "weight")
 _OF_WORKFLOW = ("name", "e2e_s", "target", "on_miss", "weight", "idle_s")
@@ -122,7 +123,7 @@ def run_json(run: Run) -> bytes:
     promises = list(dict.fromkeys(call.promise for call in run.workload.calls))
     place = {promise: n for n, promise in enumerate(promises)}
     window = run.window
-    written = _Written(
+    made = _Written(
         format=FORMAT,
         source=run.workload.source,
         window=None if window is None else (window[0], _finite(window[1])),
@@ -148,7 +149,7 @@ def run_json(run: Run) -> bytes:
         ),
         **{field: getattr(run, field) for field in _SAME},
     )  # fmt: skip
-    return msgspec.json.encode(written)
+    return msgspec.json.encode(made)
 
 
 def parse_run(content: bytes, name: str) -> Run:
@@ -158,8 +159,8 @@ def parse_run(content: bytes, name: str) -> Run:
         if head.format != FORMAT:
             was = f"of format {head.format}" if head.format else "no run of fmedge bench"
             raise ConfigError(f"{name}: {was}; this fmedge reads format {FORMAT}")
-        written = msgspec.json.decode(content, type=_Written)
-        return _held(written)
+        read = msgspec.json.decode(content, type=_Written)
+        return _held(read)
     except (msgspec.DecodeError, IndexError) as error:
         raise ConfigError(f"{name}: no run of fmedge bench or simulate: {error}") from error
 
@@ -226,11 +227,16 @@ def read_run(path: str | Path) -> Run:
 
 def write_run(run: Run, path: str | Path) -> None:
     """Whole or not at all."""
+    write_whole(run_json(run) + b"\n", path)
+
+
+def write_whole(content: bytes, path: str | Path) -> None:
+    """Writes a file whole or not at all."""
     target = Path(path)
     fd, beside = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.absolute().parent)
     try:
         with os.fdopen(fd, "wb") as file:
-            file.write(run_json(run) + b"\n")
+            file.write(content)
         os.chmod(beside, 0o644)
         os.replace(beside, target)
     except BaseException:
