@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import uvloop
 
+from bench.ray_serve.service import EMULATOR
 from bench.ray_serve.setups import SETUPS, Scaling, Setup, environment
 from bench.servers import free_port
 from fmedge.errors import FmedgeError
@@ -74,7 +75,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--setup", choices=SETUPS, default="tuned")
     parser.add_argument("--port", type=int, default=0, help="0: any that is free")
     parser.add_argument("--chunk-s", type=float, default=0.1, help="least seconds between chunks")
-    parser.add_argument("--emulator", default="", help="module:class in place of fmedge's")
+    parser.add_argument("--emulator", default=EMULATOR, help="module:class of another one")
     defaults = Scaling()
     parser.add_argument("--min-replicas", type=int, default=defaults.min_replicas)
     parser.add_argument("--max-replicas", type=int, default=0, help="0: the cluster's")
@@ -119,7 +120,7 @@ def _run(
         )
         signal.signal(signal.SIGTERM, _stop)  # Ray has put its own in place
         handle, ledger = app.deploy(
-            setup, specs, port=port, scaling=scaling, emulator=options.emulator or app.EMULATOR,
+            setup, specs, port=port, scaling=scaling, emulator=options.emulator,
             chunk_s=options.chunk_s,
         )  # fmt: skip
         ready = {
@@ -149,6 +150,7 @@ async def _watch(
     """Serves and says which replicas are in use, until a signal."""
     from ray import serve
 
+    from bench.ray_serve.app import through
     from bench.ray_serve.ingress import listening
 
     stopped = asyncio.Event()
@@ -157,7 +159,7 @@ async def _watch(
     try:
         async with contextlib.AsyncExitStack() as stack:
             if setup.ingress == "handle":
-                await stack.enter_async_context(listening(handle, ready["model"], port))
+                await stack.enter_async_context(listening(port, ready["model"], through(handle)))
             say(**ready)
             await _follow(ledger, stopped, say)
     finally:

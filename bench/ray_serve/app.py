@@ -6,12 +6,8 @@ The rule: a replica decides nothing. It takes requests as Serve gives them and e
 from __future__ import annotations
 
 import asyncio
-from array import array
-from collections import defaultdict
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from importlib import import_module
-from typing import Any
 
 import msgspec
 import ray
@@ -21,36 +17,29 @@ from ray.serve.handle import DeploymentHandle
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from bench.ray_serve.ingress import Pieces
 from bench.ray_serve.ledger import Ledger
+from bench.ray_serve.service import EMULATOR, Service
 from bench.ray_serve.setups import Scaling, Setup, deployment_options
-from bench.ray_serve.wire import (
-    Answer,
-    BadRequestError,
-    error_body,
-    models_body,
-    opened,
-    read,
-)
-from fmedge.errors import RequestError
+from bench.ray_serve.wire import BadRequestError, error_body, models_body
 from fmedge.sched.emulation import ReplicaSpec
 
 APPLICATION = "emulated"
-EMULATOR = "fmedge.replica.emulated.emulator:Emulator"
 NAMESPACE = "serve"  # where Serve's own actors are
 TAKE_TIMEOUT_S = 60.0
 
 
 class EmulatedModel:
-    """A replica of the deployment. emulator: "module:class" of what stands for the hardware."""
+    """A replica of the deployment. emulator: see Service."""
 
     async def __init__(
         self, ledger: ActorHandle, emulator: str, load_s: float, chunk_s: float
     ) -> None:
         holder = serve.get_replica_context().replica_id.to_full_id_str()
         encoded = await asyncio.wait_for(ledger.take.remote(holder), TAKE_TIMEOUT_S)
-        self._spec = msgspec.json.decode(encoded, type=ReplicaSpec)
-        self._chunk_s = chunk_s
-        self._emulator, self._vocab, self._pieces = _open(emulator, self._spec)
+        spec = msgspec.json.decode(encoded, type=ReplicaSpec)
+        self._model = spec.model
+        self._service = Service(spec, emulator, chunk_s=chunk_s)
         await asyncio.sleep(load_s)
 
     async def __call__(self, request: Request) -> Response:
@@ -59,50 +48,22 @@ class EmulatedModel:
             case "/v1/completions" if request.method == "POST":
                 pass
             case "/v1/models":
-                return Response(models_body(self._spec.model), media_type="application/json")
+                return Response(models_body(self._model), media_type="application/json")
             case "/health":
                 return Response(b"{}", media_type="application/json")
             case path:
-                return _error(404, f"There is no {path}.")
+                return _error(404, f"There is no {request.method} {path}.")
         try:
-            answer = self._answer(await request.body())
-            body = await opened(answer.body())
-        except (BadRequestError, RequestError) as error:
+            content_type, pieces = await self._service.open(await request.body())
+        except BadRequestError as error:
             return _error(400, str(error))
-        return StreamingResponse(body, media_type=answer.content_type)
+        return StreamingResponse(pieces, media_type=content_type)
 
     async def stream(self, body: bytes) -> AsyncGenerator[bytes, None]:
-        """What comes through the handle; a bad request is answered by an error's document."""
-        try:
-            pieces = await opened(self._answer(body).body())
-        except (BadRequestError, RequestError) as error:
-            yield error_body(str(error))
-            return
-        async with aclosing(pieces):
+        """What comes through the handle."""
+        async with aclosing(self._service.stream(body)) as pieces:
             async for piece in pieces:
                 yield piece
-
-    def _answer(self, body: bytes) -> Answer:
-        ask = read(body)
-        if isinstance(ask.prompt, str):
-            if self._vocab is None:
-                raise BadRequestError("`prompt` must be token ids.")
-            prompt = self._vocab.tokenize(ask.prompt, add_special=True, parse_special=False)
-        else:
-            prompt = array("i", ask.prompt).tobytes()
-        return Answer(ask, self._emulator, self._pieces, prompt=prompt, chunk_s=self._chunk_s)
-
-
-def _open(emulator: str, spec: ReplicaSpec) -> tuple[Any, Any, Mapping[int, bytes]]:
-    """The emulator, its vocabulary and the text of its tokens. Without a model file, as where only
-    Ray's own cost is measured, there is no vocabulary, and all tokens have the same text."""
-    from fmedge._native.vocab import Vocab
-    from fmedge.models.text import PieceTable
-
-    module, _, name = emulator.partition(":")
-    vocab = Vocab.open(spec.engine.model_path) if spec.engine.model_path else None
-    pieces = PieceTable(vocab) if vocab is not None else defaultdict(lambda: b" x")
-    return getattr(import_module(module), name)(spec, vocab), vocab, pieces
 
 
 def _error(status: int, message: str) -> Response:
@@ -154,3 +115,18 @@ def deploy(
         logging_config=quiet,
     )
     return handle, ledger
+
+
+def through(handle: DeploymentHandle) -> Pieces:
+    """The deployment as a function of a request's body, called through its handle."""
+    calls = handle.options(stream=True, method_name="stream")
+
+    async def pieces(body: bytes) -> AsyncGenerator[bytes, None]:
+        replies = calls.remote(body)
+        try:
+            async for piece in replies:
+                yield piece
+        finally:
+            replies.cancel()
+
+    return pieces

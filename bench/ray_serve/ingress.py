@@ -1,48 +1,45 @@
-"""The ingress by handle: an HTTP server in the driver's process that calls the deployment itself.
+"""An HTTP server around a function from a request's body to the pieces of its answer.
 
-The rule: bytes go through as they are. Serve's router chooses the replica, in this process; what
-is spared is the proxy actor and its passing on of ASGI messages.
+The rule: bytes go through as they are. Around a Serve handle it is an ingress: Serve's router
+chooses the replica in this process, and what is spared is the proxy actor and its passing on of
+ASGI messages.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 from aiohttp import web
-from ray.exceptions import RayError
-from ray.serve.handle import DeploymentHandle
 
 from bench.ray_serve.wire import error_body, models_body
 
 MAX_BODY_BYTES = 64 << 20
 
+Pieces = Callable[[bytes], AsyncGenerator[bytes, None]]
+
 
 @contextlib.asynccontextmanager
-async def listening(handle: DeploymentHandle, model: str, port: int) -> AsyncIterator[None]:
-    """Answers on `port` of 127.0.0.1 while the block runs."""
-    calls = handle.options(stream=True, method_name="stream")
+async def listening(port: int, model: str, pieces_of: Pieces) -> AsyncIterator[None]:
+    """Answers on `port` of 127.0.0.1 while the block runs. A first piece that is an error's
+    document becomes a 400, an exception before it a 500; after it the connection breaks off."""
 
     async def complete(request: web.Request) -> web.StreamResponse:
-        replies = calls.remote(await request.read())
-        try:
+        async with contextlib.aclosing(pieces_of(await request.read())) as pieces:
             try:
-                piece = await anext(replies)
-            except RayError as error:
-                return _error(500, str(error).splitlines()[-1])
-            if piece.startswith(b'{"error"'):
-                return _answer(piece, status=400)
+                piece = await anext(pieces)
+            except Exception as error:
+                lines = str(error).strip().splitlines() or [type(error).__name__]
+                return _answer(error_body(lines[-1], "server_error"), 500)
             if not piece.startswith(b"data:"):
-                return _answer(piece)
+                return _answer(piece, 400 if piece.startswith(b'{"error"') else 200)
             response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
             await response.prepare(request)
             await response.write(piece)
-            async for piece in replies:
+            async for piece in pieces:
                 await response.write(piece)
             await response.write_eof()
-        finally:
-            replies.cancel()
-        return response
+            return response
 
     async def models(request: web.Request) -> web.Response:
         return _answer(models_body(model))
@@ -69,7 +66,3 @@ async def listening(handle: DeploymentHandle, model: str, port: int) -> AsyncIte
 
 def _answer(body: bytes, status: int = 200) -> web.Response:
     return web.Response(body=body, status=status, content_type="application/json")
-
-
-def _error(status: int, message: str) -> web.Response:
-    return _answer(error_body(message, "server_error"), status)
