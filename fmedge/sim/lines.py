@@ -28,3 +28,11 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
                     yield number, line
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the workload: {error.strerror}") from error
+
+
+def bad_json(path: Path, number: int, error: Exception) -> ConfigError:
+    """Of a line that msgspec refused: with its field, if that is to blame."""
+    reason, _, place = str(error).partition(" - at ")
+    column = place.strip("`").removeprefix("$").removeprefix(".")
+    where = f"line {number}, {column}" if column else f"line {number}"
+    return ConfigError(f"{path}: {where}: {reason.replace('`', '')}")

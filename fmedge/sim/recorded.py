@@ -8,6 +8,7 @@ it came; anything else arrives when it did.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 from math import inf
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,9 +18,8 @@ from msgspec import Meta, Struct
 
 from fmedge.config.demand import MAX_TOKENS
 from fmedge.errors import ConfigError
-from fmedge.sim.lines import lines
+from fmedge.sim.lines import bad_json, lines
 from fmedge.sim.parts import MAX_CALLS, Part, Task
-from fmedge.sim.traces import json_reason
 from fmedge.sim.workload import Call
 from fmedge.types import BEST_EFFORT, Promise, WorkflowSettings
 
@@ -109,8 +109,6 @@ def recorded(path: Path) -> Part:
     crash leaves it, does not count."""
     headers, found = _read(path)
     logged = sorted(found, key=lambda one: one.at_unix_s)
-    if not logged:
-        raise ConfigError(f"{path}: has no request")
     workflows = {
         name: _settings(name, workflow)
         for header in headers
@@ -139,7 +137,7 @@ def _read(path: Path) -> tuple[list[Header], list[Logged]]:
             else:
                 found.append(request.decode(line))
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: line {number}: {json_reason(error)}") from error
+            raise bad_json(path, number, error) from error
         if headers[-1].fmedge_log != FORMAT or headers[-1].block_tokens != BLOCK_TOKENS:
             raise ConfigError(f"{path}: line {number}: another version of fmedge wrote it")
         if len(found) > MAX_CALLS:
@@ -149,24 +147,46 @@ def _read(path: Path) -> tuple[list[Header], list[Logged]]:
 
 def _tasks(logged: list[Logged]) -> list[Task]:
     """By the time of their first calls."""
-    first_s = logged[0].at_unix_s
+    first_s = logged[0].at_unix_s if logged else 0.0
     ids: dict[str, int] = {}
-    outputs = _outputs(logged)
     tasks: dict[object, list[tuple[Logged, Call]]] = {}
-    for number, one in enumerate(logged):
+    for number, one in enumerate(_completed(logged)):
         of_task = (one.api_key, one.workflow, one.instance) if one.workflow else number
-        call = _call(one, one.at_unix_s - first_s, outputs[number], ids)
+        call = _call(one, one.at_unix_s - first_s, ids)
         tasks.setdefault(of_task, []).append((one, call))
     return [_linked(task) if len(task) > 1 else [task[0][1]] for task in tasks.values()]
 
 
-def _call(one: Logged, at_s: float, num_output: int, ids: dict[str, int]) -> Call:
+def _completed(logged: list[Logged]) -> Iterator[Logged]:
+    """Of a call that was refused or failed nobody knows what it would have given: what the answered
+    call of its model before it gave, or the first after it. So with the prompt of one that was
+    refused unread; it is left out where no call of its model was answered."""
+    known: dict[str, Logged] = {}
+    for one in reversed(logged):
+        if one.outcome in ANSWERED:
+            known[one.model] = one
+    for one in logged:
+        if one.outcome in ANSWERED:
+            known[one.model] = one
+        like = known.get(one.model)
+        if one.num_prompt == 0:
+            if like is None:
+                continue
+            one = msgspec.structs.replace(one, num_prompt=like.num_prompt)
+        if one.outcome not in (*ANSWERED, "cancelled"):
+            num_output = one.max_tokens if like is None else like.num_output
+            num_output = min(num_output, one.max_tokens or num_output)
+            one = msgspec.structs.replace(one, num_output=num_output)
+        yield one
+
+
+def _call(one: Logged, at_s: float, ids: dict[str, int]) -> Call:
     ends = range(HASH_CHARS, len(one.blocks) + 1, HASH_CHARS)
     blocks = tuple(ids.setdefault(one.blocks[end - HASH_CHARS : end], len(ids)) for end in ends)
     return Call(
         at_s=at_s,
         num_prompt=max(1, one.num_prompt),
-        num_output=num_output,
+        num_output=max(1, one.num_output),
         max_tokens=one.max_tokens,
         blocks=blocks,
         model=one.model,
@@ -179,23 +199,6 @@ def _call(one: Logged, at_s: float, num_output: int, ids: dict[str, int]) -> Cal
         stage=one.stage,
         is_last=one.is_last,
     )
-
-
-def _outputs(logged: list[Logged]) -> list[int]:
-    """What each gives. A call that was refused or failed, of which nobody knows, gives what the
-    answered call of its model before it gave (or the first after it; else what it may)."""
-    lengths: list[int] = []
-    known: dict[str, int] = {}
-    for one in reversed(logged):
-        if one.outcome in ANSWERED:
-            known[one.model] = one.num_output
-    for one in logged:
-        if one.outcome in ANSWERED:
-            known[one.model] = one.num_output
-        is_known = one.outcome in ANSWERED or one.outcome == "cancelled"
-        length = one.num_output if is_known else known.get(one.model, one.max_tokens)
-        lengths.append(max(1, min(length, one.max_tokens or length)))
-    return lengths
 
 
 def _linked(task: list[tuple[Logged, Call]]) -> Task:

@@ -19,7 +19,7 @@ from msgspec import Meta
 
 from fmedge.config.demand import MAX_TOKENS
 from fmedge.errors import ConfigError
-from fmedge.sim.lines import lines
+from fmedge.sim.lines import bad_json, lines
 from fmedge.sim.parts import Part, Task
 from fmedge.sim.workload import Call
 
@@ -101,7 +101,7 @@ def _mooncake(path: Path) -> Iterator[Task]:
         try:
             found = decoder.decode(line)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: line {number}: {json_reason(error)}") from error
+            raise bad_json(path, number, error) from error
         at_ms = found.timestamp
         if at_ms < 0:
             raise ConfigError(f"{path}: line {number}, timestamp: {at_ms:g} is negative")
@@ -124,14 +124,6 @@ def _mooncake(path: Path) -> Iterator[Task]:
                 blocks=found.hash_ids[:num_blocks],
             )
         ]
-
-
-def json_reason(error: Exception) -> str:
-    """Why a line is refused, in one line, with the field if msgspec names it."""
-    reason, _, place = str(error).partition(" - at ")
-    column = place.strip("`").removeprefix("$.")
-    reason = reason.replace("`", "")
-    return f"{column}: {reason}" if column else reason
 
 
 def _date(text: str, path: Path, number: int) -> datetime:
