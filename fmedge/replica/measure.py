@@ -255,7 +255,8 @@ class _Measurement:
             self._loop.budget = max(1, min(left, most, self._loop.policy_budget()))
             num_computed = self._prefilled(request_id)
         self._loop.budget = num_prefill
-        for _ in range(num_chunks):
+        # Fresh tokens may be, by chance, those that another sequence went on with: then fewer.
+        for _ in range((len(past) + len(fresh) - num_computed) // num_prefill):
             self._advance(is_timed=True)
 
     # one step

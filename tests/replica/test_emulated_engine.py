@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from fmedge.errors import KvCacheFullError, NativeError
-from fmedge.replica.emulated.engine import EmulatedEngine, VirtualClock
+from fmedge.replica.emulated.engine import EmulatedEngine, VirtualClock, engine_info
 from fmedge.replica.emulated.sampler import EmulatedSampler, Words
 from fmedge.replica.loop import EngineLoop
 from fmedge.replica.measure import measure
@@ -327,14 +327,16 @@ def test_an_embedding_is_its_texts_own_and_takes_a_prefills_time() -> None:
     assert run.clock.now_s == pytest.approx(3 * STEPS.step_s(3, 0, 0, 4.5), rel=1e-12)
 
 
-def test_a_measured_profile_is_the_model() -> None:
+@pytest.mark.parametrize("num_vocab", [NUM_VOCAB, 4])
+def test_a_measured_profile_is_the_model(num_vocab: int) -> None:
+    """With 4 tokens, prompts that are to differ begin alike."""
     steps = StepModel(base_s=0.01, prefill=Curve((0.0, 512.0), (0.0, 0.1)), kv_s=1e-6)
     spec = spec_of(steps=steps, ctx_size=1024, batch_size=512)
     clock = VirtualClock()
-    engine = EmulatedEngine(spec, FakeVocab(), clock)
-    points = tuple(
-        (p, d, depth) for depth in (16, 300, 700) for p, d in ((0, 1), (0, 4), (32, 0), (200, 0))
-    )
+    info = replace(engine_info(spec, FakeVocab()), num_vocab=num_vocab)
+    engine = EmulatedEngine(spec, FakeVocab(), clock, info=info)
+    kinds = ((0, 1), (0, 4), (32, 0), (200, 0), (4, 0), (2, 0), (1, 0))
+    points = tuple((p, d, depth) for depth in (16, 300, 700) for p, d in kinds)
 
     def ignore(message: WorkerMessage) -> None:
         assert not isinstance(message, Failed)
@@ -347,7 +349,8 @@ def test_a_measured_profile_is_the_model() -> None:
         is_interrupted=lambda: False,
         clock=clock,
     )
-    assert measured.ended == "complete"
+    assert (measured.ended, measured.message) == ("complete", "")
+    assert {sample[1:3] for sample in measured.samples} >= set(kinds)
     for period_s, p, d, k, a in measured.samples:
         assert period_s == pytest.approx(steps.step_s(p, d, k, a), rel=1e-9)
     assert engine.num_cells_used == 0
