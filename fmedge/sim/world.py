@@ -36,7 +36,7 @@ from fmedge.sched.emulation import ReplicaSpec
 from fmedge.sched.facts import ReplicaFacts
 from fmedge.sched.forecast import Forecaster
 from fmedge.sched.live import LiveModel
-from fmedge.sched.steps import StepLimits
+from fmedge.sched.steps import StepLimits, StepRates
 from fmedge.sched.steptime import StepModel
 from fmedge.sched.workflow_call import WorkflowError
 from fmedge.sim.outcome import Row, Status
@@ -63,7 +63,7 @@ class Engine(Protocol):
     @property
     def busy_s(self) -> float: ...
     @property
-    def told_rates(self) -> tuple[float, float]: ...
+    def rates(self) -> StepRates: ...
     def submit(
         self,
         now_s: float,
@@ -76,7 +76,7 @@ class Engine(Protocol):
         prompt: bytes = b"",
         cache_key: str = "",
         output: bytes = b"",
-        ends_at_limit: bool = False,
+        is_stopped: bool = False,
     ) -> None: ...
     def cancel(self, now_s: float, request_id: int) -> None: ...
     def advance(self, now_s: float) -> None: ...
@@ -123,9 +123,9 @@ def simulate(
 
     policy, without: see `policies`. settings: of the core; seed: of policies that draw lots. told:
     what the scheduler is told of replicas' speed, by name; of those that are not in it the truth,
-    without noise and slowdown. As steps go by they correct it, as they do a server's. progress: told
-    now and then how late it is and what has come to its end (rows, in order of that); True ends
-    the run. prompts: None makes them from the calls' blocks.
+    without noise and slowdown. As steps go by they correct it, as they do a server's. progress: is
+    told now and then how late it is and what has come to its end (rows, in order of that); True
+    ends the run. prompts: None makes them from the calls' blocks.
 
     Ctrl-C ends it, too: what there is comes back, with `ended` saying so. ConfigError for an
     unknown policy, no replica, or a model that none of them serves.
@@ -134,9 +134,18 @@ def simulate(
     if not specs:
         raise ConfigError("nothing to simulate: the cluster has no replica")
     if new_engine is None:
-        from fmedge.sim.engine import Engine as new_engine  # numba, which not every test needs
-    world = _World(specs, workload, chosen, chosen.settings(settings, seed), told or {},
-                   new_engine, prompts or prompts_of(workload, chosen))  # fmt: skip
+        from fmedge.sim.engine import Engine as Compiled  # numba, which not every test needs
+
+        new_engine = Compiled
+    world = _World(
+        specs,
+        workload,
+        chosen,
+        chosen.settings(settings, seed),
+        told or {},
+        new_engine,
+        prompts or prompts_of(workload, chosen),
+    )
     ended = ""
     try:
         ended = world.run(inf if limit_s is None else limit_s, progress)
@@ -248,9 +257,10 @@ class _World:
             else:
                 self._idle_since_s = now_s
                 self._on_arrival(now_s, heapq.heappop(self._arrivals)[1])
-            if progress is not None and num_events % EVENTS_A_REPORT == 0:
-                if progress(now_s, self._rows):
-                    return "ended as soon as enough was known"
+            if progress is None or num_events % EVENTS_A_REPORT:
+                continue
+            if progress(now_s, self._rows):
+                return "ended as soon as enough was known"
 
     def result(self, ended: str) -> Simulated:
         rows: list[Row | None] = [None] * len(self._calls)
@@ -399,7 +409,7 @@ class _World:
             return
         replica.stepped_s = stepped_s
         if replica.live is None:
-            self._core.on_step(stepped_s, replica.name, StepFacts((), *engine.told_rates))
+            self._core.on_step(stepped_s, replica.name, _facts((), engine.rates))
             return
         for num_prefill, num_decoding, num_kv, attention, step_s in engine.samples():
             replica.live.observe(num_prefill, num_decoding, num_kv, attention, step_s)
@@ -407,7 +417,7 @@ class _World:
             stepped_s,
             replica.name,
             engine.tokens(),
-            StepFacts(tuple(engine.prefilled()), *engine.told_rates),
+            _facts(engine.prefilled(), engine.rates),
         )
 
     def _carry_out(self, now_s: float, effects: Iterable[Effect]) -> None:
@@ -445,7 +455,7 @@ class _World:
             priority=effect.engine_priority,
             prompt=played.prompt + played.output[:cut] if cut else played.prompt,
             output=played.output[cut:],
-            ends_at_limit=played.is_cut,
+            is_stopped=not played.is_cut,
         )
         self._next_s[replica.index] = engine.next_s
 
@@ -497,6 +507,10 @@ class _World:
                 f"the workload asks for the model {call.model!r}, which the cluster does not "
                 f"serve; it serves {', '.join(self._ctx_sizes)}"
             )
+
+
+def _facts(prefilled: Sequence[tuple[int, int]], rates: StepRates) -> StepFacts:
+    return StepFacts(tuple(prefilled), rates.prefill_s_per_token, rates.decode_s)
 
 
 def _workflows(workload: Workload) -> dict[str, WorkflowSettings]:

@@ -52,7 +52,7 @@ class SteppedEngine:
     learns_each: int = 16  # of the steps that only decode
     stepped_s: float = -inf
     busy_s: float = 0.0
-    told_rates: tuple[float, float] = (0.0, 0.0)
+    rates: StepRates = field(default_factory=StepRates)
     num_steps: int = 0
     _waiting: list[_Sequence] = field(default_factory=list)
     _running: list[_Sequence] = field(default_factory=list)
@@ -78,10 +78,10 @@ class SteppedEngine:
 
     def submit(
         self, now_s, request_id, num_tokens, num_left, *, num_emitted=0, priority=0, prompt=b"",
-        cache_key="", output=b"", ends_at_limit=False,
+        cache_key="", output=b"", is_stopped=False,
     ):  # fmt: skip
         self._touch(now_s)
-        ends_at_limit = ends_at_limit or not self.has_eog
+        ends_at_limit = not (is_stopped and self.has_eog)
         self._num_arrived += 1
         sequence = _Sequence(
             request_id, num_tokens, num_left, ends_at_limit, priority, self._num_arrived, now_s
@@ -204,7 +204,7 @@ class SteppedEngine:
                 step_s=step_s,
             )
         if step.chunks:
-            self.told_rates = (self._rates.prefill_s_per_token, self._rates.decode_s)
+            self.rates = self._rates
         self._begin_s = end_s
         for sequence in sampled:
             self._sample(sequence, end_s)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from math import inf
 
 import pytest
 
-from fmedge.errors import ConfigError
-from fmedge.sched.emulation import Noise, ReplicaSpec
+from fmedge.sched.emulation import ReplicaSpec
 from fmedge.sched.forecast import length_keys
 from fmedge.sched.lengths import LengthPredictor
-from fmedge.sim.policies import POLICIES
 from fmedge.sim.workload import Call, Workload
 from fmedge.sim.world import Simulated, simulate
 from fmedge.types import EngineSettings, Promise
