@@ -307,9 +307,16 @@ async def test_a_request_ends_measuring() -> None:
         await recorder.until(lambda: 1 in recorder.ends())
         again = asyncio.create_task(replica.measure(points, 1e9))
         await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        again.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await again
+        assert (await replica.measure(points, 0.5)).ended == "time"
+        last = asyncio.create_task(replica.measure(points, 1e9))
+        await asyncio.sleep(0)
         await replica.close()
         with pytest.raises(ReplicaLostError, match="was lost while it was measured"):
-            await again
+            await last
 
 
 async def collect(chunks: AsyncIterator[list[int]]) -> list[tuple[float, Sequence[int]]]:

@@ -84,7 +84,8 @@ class EmulatedReplica:
         self._loop = EngineLoop(engine, self._hold, clock=self._virtual)
         self._inbox: deque[tuple[float, Submit | Embed | Cancel | ClearCache]] = deque()
         self._outbox: deque[tuple[float, WorkerMessage]] = deque()  # by virtual time
-        self._end_measuring: threading.Event | None = None
+        self._measuring: asyncio.Task[Measured] | None = None
+        self._interrupt = threading.Event()  # of what measures, or has
         self._num_steps = 0
         self._late_s = 0.0
         self._max_late_s = 0.0
@@ -139,20 +140,23 @@ class EmulatedReplica:
     ) -> Measured:
         """As `interface.Replica` says, max_s being virtual: it takes as long as it takes to
         compute. What `Noise.slowdown` slows is found as fast as everybody was told."""
-        if self._end_measuring is not None:
+        if self._measuring is not None and not self._measuring.done():
             raise _busy(f"Replica {self.name} is being measured already.")
         if self._state != "ready":
             raise ReplicaLostError(f"Replica {self.name} is {self._state}.")
         if self._inbox or self._outbox or not self._loop.is_idle:
             raise _busy(f"Replica {self.name} has work; measure it when it is idle.")
         self._loop.empty_cache()
-        end = self._end_measuring = threading.Event()
+        interrupt = self._interrupt = threading.Event()
         steps: list[Step] = []
+        work = asyncio.to_thread(self._measure, Measure(points, max_s), interrupt, steps)
+        self._measuring = asyncio.create_task(work, name=f"measure {self.name}")
         try:
-            measured = await asyncio.to_thread(self._measure, Measure(points, max_s), end, steps)
-        finally:
-            end.set()
-            self._end_measuring = None
+            measured = await asyncio.shield(self._measuring)
+        except asyncio.CancelledError:
+            interrupt.set()
+            await asyncio.wait((self._measuring,))  # at most a step's computing
+            raise
         if self._state != "ready":
             raise ReplicaLostError(f"Replica {self.name} was lost while it was measured.")
         if on_step is not None:
@@ -168,6 +172,8 @@ class EmulatedReplica:
         self._tell_lateness()
         self._state = "closed"
         self._stop()
+        if self._measuring is not None:
+            await asyncio.wait((self._measuring,), timeout=deadline_s)
         await asyncio.to_thread(self._loop.close)
         if self._listener is None or has_failed:
             return
@@ -186,8 +192,7 @@ class EmulatedReplica:
     def _tell(self, message: Submit | Embed | Cancel | ClearCache) -> None:
         if self._state != "ready":
             return
-        if self._end_measuring is not None:
-            self._end_measuring.set()
+        self._interrupt.set()
         now_s = self._clock()
         self._inbox.append((now_s, message))
         if self._timer is None:
@@ -262,7 +267,7 @@ class EmulatedReplica:
             case ClearCache():
                 self._loop.clear_cache(message.cache_key)
 
-    def _measure(self, request: Measure, end: threading.Event, steps: list[Step]) -> Measured:
+    def _measure(self, request: Measure, interrupt: threading.Event, steps: list[Step]) -> Measured:
         """On a thread; an engine of its own, so that the noise of traffic's steps stays as it is
         in a simulation, where nothing is measured."""
         noise = replace(self._spec.noise, slowdown={})
@@ -279,7 +284,7 @@ class EmulatedReplica:
             engine,
             keep,
             run_step=EngineLoop.run_step,
-            is_interrupted=end.is_set,
+            is_interrupted=interrupt.is_set,
             clock=clock,
         )
 
@@ -297,8 +302,7 @@ class EmulatedReplica:
             )
 
     def _stop(self) -> None:
-        if self._end_measuring is not None:
-            self._end_measuring.set()
+        self._interrupt.set()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
