@@ -109,9 +109,8 @@ def summarise(
     """
     due_s = due_times(workload.calls)
     by_call = {row.call: row for row in rows}
-    asked = _asked(workload.calls, by_call)
     start_s, end_s = window or (0.0, inf)
-    counted = [n for n in asked if start_s <= due_s[n] < end_s]
+    counted = counted_calls(workload, by_call, window)
     pairs = [(workload.calls[n], by_call.get(n) or _never(n)) for n in counted]
     whole_s = max((row.at_s + row.e2e_s for row in by_call.values() if row.status == "ok"),
                   default=0.0)  # fmt: skip
@@ -126,7 +125,7 @@ def summarise(
     num_promises = len(own) + sum(summary.num_instances for summary in tasks)
     num_held = sum(own) + sum(summary.num_held for summary in tasks)
     statuses: Counter[Status] = Counter(row.status for _, row in pairs)
-    statuses["unsent"] += len(workload.calls) - len(asked)
+    statuses["unsent"] += len(workload.calls) - len(_asked(workload.calls, by_call))
     per_s = 1 / duration_s if duration_s > 0 else 0.0
     return Summary(
         num_calls=len(pairs),
@@ -147,6 +146,42 @@ def summarise(
         utilisation=_utilisation(busy_s or {}, replica_s or {}, whole_s),
         replica_s=_replica_s(busy_s, replica_s, whole_s),
     )
+
+
+def counted_calls(
+    workload: Workload, by_call: Mapping[int, Row], window: tuple[float, float] | None = None
+) -> list[int]:
+    """The places of the calls that count, in their order. by_call: what became of them."""
+    asked = _asked(workload.calls, by_call)
+    if window is None:
+        return asked
+    due_s = due_times(workload.calls)
+    return [n for n in asked if window[0] <= due_s[n] < window[1]]
+
+
+def held_instances(
+    workload: Workload, by_call: Mapping[int, Row], counted: Iterable[int]
+) -> list[tuple[int, bool]]:
+    """Of each instance of a workflow that promises something: the place of its first call, and
+    whether the promise held."""
+    instances: dict[tuple[str, str], list[int]] = {}
+    for n in counted:
+        call = workload.calls[n]
+        settings = workload.workflows.get(call.workflow)
+        if settings is not None and settings.e2e_s < inf:
+            instances.setdefault((call.workflow, call.instance), []).append(n)
+    found = []
+    for (name, _), places in instances.items():
+        took_s = _took_s([by_call.get(n) or _never(n) for n in places])
+        found.append((places[0], took_s <= workload.workflows[name].e2e_s))
+    return found
+
+
+def _took_s(rows: Sequence[Row]) -> float:
+    """An instance's end to end, from its first call's arrival; inf where a call was not answered."""
+    if any(row.status != "ok" for row in rows):
+        return inf
+    return max(row.at_s + row.e2e_s for row in rows) - min(row.at_s for row in rows)
 
 
 def due_times(calls: Sequence[Call]) -> list[float]:
@@ -224,11 +259,7 @@ def _workflow(
 ) -> WorkflowSummary:
     settings = workload.workflows.get(name)
     limit_s = settings.e2e_s if settings is not None else inf
-    took_s = [
-        max(row.at_s + row.e2e_s for row in rows) - min(row.at_s for row in rows)
-        for rows in instances.values()
-        if all(row.status == "ok" for row in rows)
-    ]
+    took_s = [value for rows in instances.values() if (value := _took_s(rows)) < inf]
     num_held = sum(value <= limit_s for value in took_s)
     return WorkflowSummary(
         num_instances=len(instances),
