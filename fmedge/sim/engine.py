@@ -12,9 +12,12 @@ from math import inf, nextafter
 import numpy as np
 
 from fmedge.sched.emulation import ReplicaSpec, step_factors
+from fmedge.sched.prefix import TOKEN_BYTES
 from fmedge.sched.steps import StepLimits, StepRates
 from fmedge.sim import kernels
-from fmedge.sim import stepping as at
+from fmedge.sim import layout as at
+from fmedge.sim.kv import Kv, Placed
+from fmedge.sim.seating import Seating
 
 DEFAULT_CTX_SIZE = 8192
 MIN_COLUMNS = 32
@@ -69,6 +72,10 @@ class Engine:
         self._last_tokens: list[tuple[int, int]] = []  # of those that have left
         self._last_prefilled: list[tuple[int, int]] = []
         self._next_s: float | None = inf
+        self._seating: Seating | None = None  # from the first prompt on
+        self._cancelled: list[int] = []  # columns, with the step under way
+        self._cached: dict[int, int] = {}  # of those that have left
+        self._cached_before: dict[int, int] = {}  # of those whose end was told last
 
     # what is asked of it
 
@@ -100,8 +107,9 @@ class Engine:
             )
         if num_left < (0 if is_stopped else 1):
             raise ValueError(f"request {request_id} has no token left to give")
+        if prompt and len(prompt) != TOKEN_BYTES * (num_tokens - num_emitted):
+            raise ValueError(f"the prompt of request {request_id} is not as long as is said")
         self.cancel(now_s, request_id)
-        self._run(now_s)
         if not self._columns and not self._totals[at.IN_FLIGHT]:
             self._floats[at.CLOCK] = max(float(self._floats[at.CLOCK]), now_s)
         room = self.ctx_size - num_tokens
@@ -116,12 +124,17 @@ class Engine:
         column = self._free.pop()
         self._columns[request_id] = column
         self._requests[column] = request_id
+        if prompt and self._seating is None:
+            self._seating = self._share()
         self._keys[column] = key = (-priority, self._num_arrived)
         self._told_tokens[column] = self._told_prefilled[column] = 0
         place = int(self._totals[at.NUM_PRESENT])
         order = self._ints[at.ORDER]
         while place > 0 and self._keys[order[place - 1]] > key:
             place -= 1
+        if self._seating is not None:
+            placed = Placed(request_id, prompt, cache_key, key, num_tokens)
+            self._seating.add(column, placed)
         kernels.put(self._ints, column, place, num_tokens, num_left + is_stopped, is_stopped)
         self._next_s = None
 
@@ -136,9 +149,9 @@ class Engine:
         phase = self._ints[at.PHASE, column]
         if self._totals[at.IN_FLIGHT] and phase >= at.PREFILLING:
             self._ints[at.IS_CANCELLED, column] = 1
+            self._cancelled.append(column)
             return
-        kernels.take_out(self._ints, column)
-        self._free.append(column)
+        self._take_out(column)
 
     def advance(self, now_s: float) -> None:
         """Run all steps that end by now_s, and begin those that begin before it."""
@@ -157,6 +170,7 @@ class Engine:
     def ended(self) -> list[tuple[int, float, bool]]:
         """(request id, when, is_last) of first tokens (False) and ends (True), in order of time."""
         ended, self._ended = self._ended, []
+        self._cached, self._cached_before = {}, self._cached
         return ended
 
     def tokens(self) -> list[tuple[int, int]]:
@@ -226,8 +240,13 @@ class Engine:
         return int(self._totals[at.NUM_PRESENT] - self._totals[at.NUM_RUNNING])
 
     def num_cached(self, request_id: int) -> int:
-        """Tokens whose KV a request found here when it began; 0 where it has not."""
-        return 0
+        """Tokens whose KV a request found here when it began; 0 where it has not. Of one that has
+        ended until its end was told, and once more."""
+        column = self._columns.get(request_id)
+        if column is None:
+            told = self._cached_before.get(request_id, 0)
+            return self._cached.get(request_id, told)
+        return 0 if self._seating is None else self._seating.num_cached(column)
 
     # how it gets on
 
@@ -240,29 +259,72 @@ class Engine:
                 self._read_log()
             if code == at.RESTS:
                 return
+            self._next_s = None
+            if self._seating is None:
+                continue
+            if code == at.WANTS_PLACE:
+                self._seating.begin(self._ints, self._floats)
+            elif code == at.WANTS_PREEMPTION:
+                self._seating.preempt(self._ints)
+            elif code == at.WANTS_ROOM:
+                column = self._seating.make_room(self._ints)
+                if column >= 0:
+                    self._note_end(column, float(self._floats[at.CLOCK]))
+                    self._take_out(column)
 
     def _read_log(self) -> None:
         """Take note of what happened; columns of those that have left are free again."""
         num, self._totals[at.NUM_LOGGED] = int(self._totals[at.NUM_LOGGED]), 0
-        for at_s, column, kind in self._log[:num].tolist():
-            column = int(column)
-            request_id = self._requests[column]
-            if kind == at.HAS_FIRST:
-                self._ended.append((request_id, at_s, False))
-                continue
-            self._next_s = None
-            self._free.append(column)
-            if kind == at.IS_GONE:
-                continue
-            self._ended.append((request_id, at_s, True))
-            del self._columns[request_id]
-            num_new = int(self._ints[at.EMITTED, column]) - self._told_tokens[column]
-            if num_new:
-                self._last_tokens.append((request_id, num_new))
-            prefilled = int(self._ints[at.PREFILLED, column])
-            if prefilled != self._told_prefilled[column]:
-                self._last_prefilled.append((request_id, prefilled))
         self._next_s = None
+        left: list[int] = []
+        for at_s, number, kind in self._log[:num].tolist():
+            column = int(number)
+            if kind == at.HAS_FIRST:
+                self._ended.append((self._requests[column], at_s, False))
+                continue
+            left.append(column)
+            if kind == at.HAS_ENDED:
+                self._note_end(column, at_s)
+        if self._seating is not None and left:
+            # a step's ends by sequence id, then what was cancelled meanwhile, as in the loop
+            seq_ids, rest = self._ints[at.SEQ_ID], self._ints[at.LEFT]
+            gone = [c for c in self._cancelled if rest[c] > 0]
+            ends = sorted((c for c in left if c not in gone), key=lambda c: int(seq_ids[c]))
+            self._seating.leave(self._ints, ends + gone)
+        self._cancelled = [c for c in self._cancelled if c not in left]
+        self._free += left
+
+    def _note_end(self, column: int, at_s: float) -> None:
+        request_id = self._requests[column]
+        self._ended.append((request_id, at_s, True))
+        num_cached = self.num_cached(request_id)
+        if num_cached:
+            self._cached[request_id] = num_cached
+        del self._columns[request_id]
+        num_new = int(self._ints[at.EMITTED, column]) - self._told_tokens[column]
+        if num_new:
+            self._last_tokens.append((request_id, num_new))
+        prefilled = int(self._ints[at.PREFILLED, column])
+        if prefilled != self._told_prefilled[column]:
+            self._last_prefilled.append((request_id, prefilled))
+
+    def _take_out(self, column: int) -> None:
+        """A request leaves between steps."""
+        kernels.take_out(self._ints, column)
+        if self._seating is not None:
+            self._seating.leave(self._ints, [column])
+        self._free.append(column)
+
+    def _share(self) -> Seating:
+        """From now on KV is shared, by requests that bring their prompt."""
+        seating = Seating(Kv(self.spec, int(self._totals[at.KV_TOKENS])))
+        present = self._ints[at.ORDER, : self._totals[at.NUM_PRESENT]].tolist()
+        placed = {
+            column: Placed(self._requests[column], b"", "", self._keys[column], 0)
+            for column in present
+        }
+        seating.take_over(self._ints, placed)
+        return seating
 
     def _look_ahead(self) -> float:
         if not self._totals[at.NUM_PRESENT]:

@@ -1,7 +1,8 @@
 """The simulator's compiled functions, with explicit signatures.
 
-The rule: nothing here computes. What the kernels do is in stepping.py, which also runs uncompiled;
-import this module only where something is simulated, since it compiles (or loads) them.
+The rule: nothing here computes. What the kernels do is in queueing.py and stepping.py, which also
+run uncompiled; import this module only where something is simulated, since it compiles (or loads)
+them.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from numba import boolean, f8, i8, types, void
 from numba.extending import register_jitable
 
 from fmedge.sched import compiling, emulation, placing, steps, steptime
-from fmedge.sim import stepping
+from fmedge.sim import layout, queueing, stepping
 
 _started_s = perf_counter()
 
-_MODULES: tuple[Any, ...] = (stepping, steps, steptime, placing, emulation)
+_MODULES: tuple[Any, ...] = (layout, queueing, stepping, steps, steptime, placing, emulation)
 _SOURCES = (*(Path(str(module.__file__)) for module in _MODULES), Path(__file__))
 
 _FOLDER = compiling.cache_folder(Path(__file__).parent, f"kernels-{compiling.digest(_SOURCES)}")
@@ -31,7 +32,12 @@ _SHARED: tuple[Any, ...] = (
     steps.learned_rates,
     steptime.step_time,
 )
-_OWN = (f for f in vars(stepping).values() if getattr(f, "__module__", "") == stepping.__name__)
+_OWN = (
+    f
+    for module in (queueing, stepping)
+    for f in vars(module).values()
+    if getattr(f, "__module__", "") == module.__name__
+)
 
 for _helper in (*_SHARED, *_OWN):
     register_jitable(error_model="numpy")(_helper)
@@ -49,8 +55,9 @@ run = compiling.compiled(
     stepping.run,
     _FOLDER,
 )
-put = compiling.compiled(void(i8[:, ::1], i8, i8, i8, i8, i8), stepping.put, _FOLDER)
-take_out = compiling.compiled(void(i8[:, ::1], i8), stepping.take_out, _FOLDER)
+put = compiling.compiled(void(i8[:, ::1], i8, i8, i8, i8, i8), queueing.put, _FOLDER)
+take_out = compiling.compiled(void(i8[:, ::1], i8), queueing.take_out, _FOLDER)
+send_back = compiling.compiled(void(i8[:, ::1], i8), queueing.send_back, _FOLDER)
 
 _took_s = perf_counter() - _started_s
 
