@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 import secrets
+import stat
 import threading
 import time
 from collections.abc import Mapping
@@ -123,7 +124,7 @@ class Recording:
             num_output=generation.num_tokens,
             num_cached=generation.num_cached_tokens,
             max_tokens=generation.max_tokens,
-            ttft_s=round(first_s - arrived_s, 6) if first_s else 0.0,
+            ttft_s=round(first_s - arrived_s, 6) if first_s else None,
             e2e_s=round(time.monotonic() - arrived_s, 6),
             replica=generation.replica,
             kind="" if request.grammar is None else "grammar",
@@ -232,7 +233,10 @@ def _opened(path: Path) -> int:
 
 def _check(fd: int, path: Path) -> None:
     """A log that a crash cut off in mid-line ends with its last whole line."""
-    size = os.fstat(fd).st_size
+    status = os.fstat(fd)
+    size = status.st_size
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigError(f"{path}: is no plain file: name another")
     if size == 0:
         return
     first = os.pread(fd, 1 << 20, 0).partition(b"\n")[0]

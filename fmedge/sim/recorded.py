@@ -69,8 +69,8 @@ class Terms(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Logged(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One request. at_unix_s: when it came; ttft_s, e2e_s: from then, 0 where it never came to
-    that. outcome: "stop", "length", "cancelled", or the code of the error that it was answered
+    """One request. at_unix_s: when it came; ttft_s, e2e_s: from then, None where it never came
+    to that. outcome: "stop", "length", "cancelled", or the code of the error that it was answered
     with. api_key: a hash that says which requests are of one key in this run of the server. blocks:
     HASH_CHARS for each whole block of BLOCK_TOKENS tokens of the prompt, equal where the prompt is
     up to there."""
@@ -82,8 +82,8 @@ class Logged(Struct, frozen=True, kw_only=True, omit_defaults=True):
     num_output: Tokens = 0
     num_cached: Tokens = 0
     max_tokens: Tokens = 0
-    ttft_s: Seconds = 0.0
-    e2e_s: Seconds = 0.0
+    ttft_s: Seconds | None = None
+    e2e_s: Seconds | None = None
     replica: str = ""
     kind: str = ""
     sla: Terms | None = None
@@ -218,7 +218,7 @@ def _linked(task: list[tuple[Logged, Call]]) -> Task:
             call = msgspec.structs.replace(call, at_s=tool_s, after=tuple(sorted(ended)))
         calls.append(call)
         if one.outcome in ANSWERED:
-            heapq.heappush(running, (now_s + one.e2e_s, number))
+            heapq.heappush(running, (now_s + (one.e2e_s or 0.0), number))
     return calls
 
 
