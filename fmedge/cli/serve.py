@@ -6,7 +6,7 @@ import argparse
 
 from fmedge.cli.options import add_config_file, add_models, add_settings, read_config
 from fmedge.cli.pull import fetch_missing
-from fmedge.config import names_of
+from fmedge.config import Config, names_of, settings
 from fmedge.errors import ConfigError
 
 
@@ -14,12 +14,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_file(parser)
     add_models(parser)
     add_settings(parser, "server", "defaults")
+    group = parser.add_argument_group("emulation")
+    group.add_argument(
+        "--emulate", metavar="FILE",
+        help="serve the models of a cluster file as if its devices were here: real scheduling, "
+             "real time, no real answers",
+    )  # fmt: skip
+    group.add_argument(
+        "--apart", action="store_true",
+        help="of --emulate: each replica as an endpoint of its own, from --port on, for somebody "
+             "else's router",
+    )  # fmt: skip
     # of a command that starts a server for itself: see private_server.py
     parser.add_argument("--lifeline-fd", type=int, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:
     config = read_config(args, "server", "defaults")
+    if args.emulate:
+        return _emulate(args, config)
+    if args.apart:
+        raise ConfigError("--apart is for emulated replicas: give --emulate FILE with it")
     if not config.models:
         raise ConfigError(
             "no model to serve: name one with --model PATH, --model hf:ORG/REPO, FMEDGE_MODEL, or "
@@ -32,3 +47,24 @@ def run(args: argparse.Namespace) -> int:
     from fmedge.server import run as serve
 
     return serve(config, lifeline_fd=args.lifeline_fd)
+
+
+def _emulate(args: argparse.Namespace, config: Config) -> int:
+    given = ["--model"] if getattr(args, "models", None) else []
+    given += [s.flag for s in settings("defaults") if getattr(args, s.key, None) is not None]
+    if given:
+        raise ConfigError(
+            f"{given[0]} and --emulate: the cluster file says what its models are; say it in a "
+            f"[[model]] of {args.emulate}"
+        )
+    from fmedge.config.cluster import load_cluster
+
+    cluster = load_cluster(args.emulate, config.sla)
+    fetch_missing(model.file for model in cluster.models if model.file)
+    if args.apart:
+        from fmedge.server.apart import run as serve_apart
+
+        return serve_apart(config, cluster)
+    from fmedge.server import run as serve
+
+    return serve(config, lifeline_fd=args.lifeline_fd, cluster=cluster)

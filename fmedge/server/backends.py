@@ -2,7 +2,7 @@
 
 With placement = "manual" each replica is what its configuration says, and stays. Else the
 provisioner plans, the model manager loads what fits and what is asked for, and `watch` keeps both
-up to date.
+up to date. In an emulation all of that is the same but for the devices and the replicas themselves.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from aiohttp import web
 from fmedge.config import Config
 from fmedge.errors import ModelNotFoundError
 from fmedge.replica.local import LocalReplica
+from fmedge.sched.core import ESTIMATING
 from fmedge.server import admin
 from fmedge.server.kv_places import KvPlaces
 from fmedge.server.placements import Placements
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from fmedge.replica.interface import Replica
     from fmedge.sched.profile import StepProfile
     from fmedge.sched.provision.plan import PlannedReplica
+    from fmedge.server.emulated import Emulation
     from fmedge.server.residency import ModelManager
 
 LOAD_TIMEOUT_S = 3600.0
@@ -49,18 +51,22 @@ class Backends:
         state: StateStore,
         profiler: Profiler,
         kv: KvPlaces,
+        emulation: Emulation | None = None,
     ) -> None:
         self._config = config
         self._plans = plans
         self._profiler = profiler
         self._kv = kv
+        self._emulation = emulation
         self._engines: dict[str, tuple[str, EngineSettings]] = {}
         """Of each replica that was ever made, by name: its model and what it was loaded with."""
         self._manager: ModelManager | None = None
         self._provisioner: Provisioner | None = None
         if config.server.placement != "manual":
-            placements = Placements(config, plans, state)
-            self._provisioner = Provisioner(config, placements, sla_promises(config))
+            demand = () if emulation is None else emulation.cluster.demand
+            look = None if emulation is None else emulation.look
+            placements = Placements(config, plans, state, demand)
+            self._provisioner = Provisioner(config, placements, sla_promises(config), look=look)
 
     async def start(self, dispatcher: Dispatcher) -> None:
         """Returns when every model serves that shall be loaded from the start.
@@ -83,6 +89,8 @@ class Backends:
 
         server = self._config.server
         plan = await provisioner.plan()
+        if self._emulation is not None:
+            await self._emulation.prepare(plan)
         self._manager = ModelManager(
             dispatcher,
             self._make_planned,
@@ -106,6 +114,10 @@ class Backends:
             await self._manager.close()
 
     def _make_planned(self, planned: PlannedReplica) -> Replica:
+        if self._emulation is not None and self._provisioner is not None:
+            self._engines[planned.name] = planned.model, planned.engine
+            shape, memory = self._provisioner.facts(planned)
+            return self._emulation.replica(planned, shape, memory)
         return self._make(planned.name, planned.model, planned.engine)
 
     def _make(self, name: str, model: str, engine: EngineSettings) -> Replica:
@@ -116,7 +128,7 @@ class Backends:
 
     async def profile(self, replica: Replica, info: EngineInfo) -> StepProfile | None:
         """What a replica that has loaded costs; None where nobody asks."""
-        if self._config.server.policy != "fmedge":
+        if self._config.server.policy not in ESTIMATING:
             return None
         profile = await self._profiler.obtain(replica, self._engines[replica.name][1])
         if self._provisioner is not None and profile.source == "measured":

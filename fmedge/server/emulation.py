@@ -88,32 +88,33 @@ def _file_of(model: ClusterModel, folder: Path | None) -> str:
     return str(described_model(model.figures, folder / FOLDER, model.where))
 
 
-def placements_of(cluster: ClusterConfig, config: Config) -> Placements:
-    """config: `config_of` the cluster."""
+async def plan_of(cluster: ClusterConfig, config: Config) -> tuple[Plan, Placements]:
+    """What runs where, and who knows the models' shapes. config: `config_of` the cluster.
+    NoPlanError where it cannot hold all models at a time; ConfigError, ModelNotFoundError or
+    ModelFileError."""
     from fmedge.server.placements import Placements
     from fmedge.server.plan import plan_models
 
-    return Placements(config, plan_models(config.models), StateStore(None), cluster.demand)
+    plans = await asyncio.to_thread(plan_models, config.models)
+    placements = Placements(config, plans, StateStore(None), cluster.demand)
+    devices = devices_of(cluster)
+    plan = await placements.make(devices, placements.expected(), takes_turns=False)
+    return plan, placements
 
 
 async def plan_cluster(
     cluster: ClusterConfig, config: Config | None = None
 ) -> tuple[Plan, tuple[ReplicaSpec, ...]]:
-    """What runs where, and each replica of it. config: `config_of` the cluster. NoPlanError where
-    it cannot hold the models; ConfigError, ModelNotFoundError or ModelFileError."""
+    """The plan, and each replica of it. Otherwise as `plan_of`."""
     if config is None:
         config = await asyncio.to_thread(config_of, cluster)
-    devices = devices_of(cluster)
-    placements = placements_of(cluster, config)
-    plan = await placements.make(devices, placements.expected())
-    by_name = {device.name: device for device in devices}
+    plan, placements = await plan_of(cluster, config)
     check_slowdowns(cluster, [planned.name for planned in plan.replicas])
-    specs = []
-    for planned in plan.replicas:
-        shape = placements.shape_of(planned)
-        assert shape is not None
-        specs.append(spec_of(cluster, planned, shape, by_name))
-    return plan, tuple(specs)
+    devices = {device.name: device for device in devices_of(cluster)}
+    return plan, tuple(
+        spec_of(cluster, planned, placements.shape_of(planned), devices)
+        for planned in plan.replicas
+    )
 
 
 def specs_of(
@@ -161,6 +162,12 @@ def noise_of(cluster: ClusterConfig) -> Noise:
         slowdown=emulation.slowdown,
         seed=emulation.seed,
     )
+
+
+def load_s_of(cluster: ClusterConfig, shape: ModelShape) -> float:
+    """Seconds that a replica takes to load."""
+    load_gb_s = cluster.emulation.load_gb_s
+    return shape.weight_bytes / (1e9 * load_gb_s) if load_gb_s else 0.0
 
 
 def check_slowdowns(cluster: ClusterConfig, replicas: Sequence[str]) -> None:

@@ -13,7 +13,6 @@ import contextlib
 import gc
 import logging
 import resource
-import signal
 import socket
 import ssl
 import sys
@@ -31,52 +30,66 @@ from fmedge.server.learned import keep, relearn
 from fmedge.server.plan import ModelPlan, plan_models
 from fmedge.server.promises import http_settings, workflow_settings
 from fmedge.server.state import StateStore
+from fmedge.server.stopping import Stop
 
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from fmedge.config.cluster import ClusterConfig
     from fmedge.dispatch import Dispatcher
+    from fmedge.dispatch.record import Recorder
     from fmedge.dispatch.replicas import Profiler
     from fmedge.http.settings import HttpSettings
     from fmedge.models.served import ServedModel
     from fmedge.replica.interface import Replica
     from fmedge.sched.profile import StepProfile
     from fmedge.server.backends import Backends
+    from fmedge.server.emulated import Emulation
+    from fmedge.server.recording import Recording
     from fmedge.types import EngineInfo
 
 USUAL_KERNELS_S = 3.0
-CLOSE_TIMEOUT_S = 5.0
-HURRIED_CLOSE_TIMEOUT_S = 0.5
-
-EXIT_OK = 0
-EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
-
 log = logging.getLogger(__name__)
 
 
-def run(config: Config, *, lifeline_fd: int | None = None) -> int:
+def run(
+    config: Config, *, lifeline_fd: int | None = None, cluster: ClusterConfig | None = None
+) -> int:
     """Serves until told to stop; the exit code. FmedgeError for what cannot start.
 
     lifeline_fd: a socket that is told b"ready", and whose closing at the other end stops the
-    server.
+    server. cluster: what is emulated instead of this machine, with the models that it holds; of it
+    nothing is kept that was learned.
     """
     logs.set_up(config.server)
     for warning in unknown_variables():
         log.warning("%s", warning)
+    emulation: Emulation | None = None
+    if cluster is not None:
+        from fmedge.server.emulated import Emulation
+        from fmedge.server.emulation import config_of
+
+        emulation = Emulation(cluster)
+        config = config_of(cluster, config)
     keys = access.read_api_keys(config.server)
     tls = access.tls_context(config.server)
     sockets = listener.listen(config.server)
     try:
         plans = plan_models(config.models, config.replicas, is_narrowed=config.is_narrowed)
         settings = http_settings(config, keys, plans)
-        _raise_file_limit()
+        raise_file_limit()
         # A server that lives for one command uses what was learned, and leaves it as it is.
-        state = StateStore(state_dir(config.server.state_dir), is_writer=lifeline_fd is None)
+        is_writer = lifeline_fd is None and emulation is None
+        folder = None if emulation is not None else state_dir(config.server.state_dir)
+        state = StateStore(folder, is_writer=is_writer)
         import uvloop
 
-        with contextlib.closing(state), KvPlaces(config.server) as kv:
-            server = _Server(config, plans, settings, state, kv, tls, sockets, lifeline_fd)
+        record = config.server.record if lifeline_fd is None else ""
+        recording = _recording(record, config) if record else contextlib.nullcontext()
+        with contextlib.closing(state), KvPlaces(config.server) as kv, recording as recorder:
+            server = _Server(
+                config, plans, settings, state, kv, tls, sockets, lifeline_fd, emulation, recorder
+            )
             return uvloop.run(server.serve())
     finally:
         listener.close(sockets, config.server)
@@ -85,13 +98,21 @@ def run(config: Config, *, lifeline_fd: int | None = None) -> int:
                 Path(config.server.unix_socket).parent.rmdir()
 
 
-def build_dispatcher(config: Config, profile: Profiler) -> Dispatcher:
+def _recording(file: str, config: Config) -> Recording:
+    from fmedge.server.recording import Recording
+
+    return Recording(Path(file), workflow_settings(config))
+
+
+def build_dispatcher(
+    config: Config, profile: Profiler, recorder: Recorder | None = None
+) -> Dispatcher:
     """The one place where the configuration reaches the scheduler. Call it on the event loop."""
     from fmedge.dispatch import Dispatcher
-    from fmedge.sched.core import CoreSettings
+    from fmedge.sched.core import ESTIMATING, CoreSettings
 
     server = config.server
-    is_estimated = server.policy == "fmedge"
+    is_estimated = server.policy in ESTIMATING
     kernels = asyncio.create_task(_load_kernels()) if is_estimated else None
 
     async def loaded(replica: Replica, info: EngineInfo) -> StepProfile | None:
@@ -104,6 +125,7 @@ def build_dispatcher(config: Config, profile: Profiler) -> Dispatcher:
         policy=server.policy,
         profiler=loaded,
         workflows=workflow_settings(config),
+        recorder=recorder,
     )
 
 
@@ -116,7 +138,7 @@ async def _load_kernels() -> None:
     await loading
 
 
-def _raise_file_limit() -> None:
+def raise_file_limit() -> None:
     """Each connection is a file; the usual soft limit of 1024 is for programs that use select."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
@@ -137,6 +159,8 @@ class _Server:
         tls: ssl.SSLContext | None,
         sockets: list[socket.socket],
         lifeline_fd: int | None,
+        emulation: Emulation | None,
+        recorder: Recorder | None,
     ) -> None:
         self._config = config
         self._plans = plans
@@ -145,17 +169,16 @@ class _Server:
         self._kv = kv
         self._tls = tls
         self._sockets = sockets
-        self._lifeline = None if lifeline_fd is None else socket.socket(fileno=lifeline_fd)
+        self._stop = Stop(config.server.drain_timeout_s, lifeline_fd)
         self._models: dict[str, ServedModel] = {}
-        self._stop = asyncio.Event()
-        self._hurry = asyncio.Event()
-        self._exit_code = EXIT_OK
+        self._emulation = emulation
+        self._recorder = recorder
 
     async def serve(self) -> int:
-        self._watch_for_stop()
+        self._stop.watch()
         self._state.open()
         backends = self._build_backends()
-        dispatcher = build_dispatcher(self._config, backends.profile)
+        dispatcher = build_dispatcher(self._config, backends.profile, self._recorder)
         for name in self._learned():
             relearn(self._state, name, partial(dispatcher.forecast.restore, name))
         is_over = asyncio.Event()
@@ -165,15 +188,15 @@ class _Server:
             loading = await self._show_loading(dispatcher)
             try:
                 if not await self._until_loaded(backends, dispatcher):
-                    return self._exit_code
+                    return self._stop.exit_code
                 runner = await self._start_http(backends, dispatcher)
             finally:
                 await loading.cleanup()
             self._say_ready()
-            await self._stop.wait()
-            await self._drain(dispatcher)
+            await self._stop.asked.wait()
+            await self._stop.drain([dispatcher])
         finally:
-            deadline_s = HURRIED_CLOSE_TIMEOUT_S if self._hurry.is_set() else CLOSE_TIMEOUT_S
+            deadline_s = self._stop.close_timeout_s
             if runner is not None:
                 with contextlib.suppress(TimeoutError):  # clients that read nothing any more
                     await asyncio.wait_for(runner.cleanup(), deadline_s)
@@ -183,7 +206,7 @@ class _Server:
             await dispatcher.close(deadline_s)
             is_over.set()
             await keeping
-        return self._exit_code
+        return self._stop.exit_code
 
     # --- start ---
 
@@ -192,9 +215,11 @@ class _Server:
         from fmedge.server.profiles import Profiler, ProfileStore
 
         server = self._config.server
-        store = ProfileStore(state_dir(server.state_dir))
-        profiler = Profiler(store, is_prior_only=server.profile == "prior")
-        return Backends(self._config, self._plans, self._state, profiler, self._kv)
+        emulation = self._emulation
+        store = ProfileStore(self._state.folder)
+        reckon = None if emulation is None else emulation.reckoned
+        profiler = Profiler(store, is_prior_only=server.profile == "prior", reckon=reckon)
+        return Backends(self._config, self._plans, self._state, profiler, self._kv, emulation)
 
     def _learned(self) -> Sequence[str]:
         from fmedge.dispatch.forecast import LEARNED
@@ -212,11 +237,11 @@ class _Server:
     async def _until_loaded(self, backends: Backends, dispatcher: Dispatcher) -> bool:
         """False when told to stop before that."""
         loaded = asyncio.create_task(backends.start(dispatcher))
-        stopped = asyncio.create_task(self._stop.wait())
+        stopped = asyncio.create_task(self._stop.asked.wait())
         try:
             await asyncio.to_thread(import_module, "fmedge.http.app")  # while the workers load
             await asyncio.wait((loaded, stopped), return_when=asyncio.FIRST_COMPLETED)
-            if self._stop.is_set():
+            if self._stop.asked.is_set():
                 return False
             await loaded
         except UnavailableError as error:
@@ -256,47 +281,7 @@ class _Server:
             for plan in self._plans
         )
         url = listener.url(self._sockets, self._config.server)
-        sys.stderr.write(f"fmedge: ready at {url} with {names}\n")
+        note = "" if self._emulation is None else f" ({self._emulation.note})"
+        sys.stderr.write(f"fmedge: ready at {url} with {names}{note}\n")
         sys.stderr.flush()
-        if self._lifeline is not None:
-            with contextlib.suppress(OSError):
-                self._lifeline.send(b"ready")
-
-    # --- stop ---
-
-    def _watch_for_stop(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._on_signal, number)
-        if self._lifeline is not None:
-            self._lifeline.setblocking(False)
-            loop.add_reader(self._lifeline.fileno(), self._on_lifeline)
-
-    def _on_signal(self, number: signal.Signals) -> None:
-        if self._stop.is_set():
-            log.warning("%s again: stopping at once", number.name)
-            self._hurry.set()
-            return
-        if number == signal.SIGINT:
-            self._exit_code = EXIT_INTERRUPTED
-        log.info("%s: finishing what runs, for %g s at most; a second signal stops at once",
-                 number.name, self._config.server.drain_timeout_s)  # fmt: skip
-        self._stop.set()
-
-    def _on_lifeline(self) -> None:
-        """Nothing is ever sent to us: readable means closed."""
-        assert self._lifeline is not None
-        asyncio.get_running_loop().remove_reader(self._lifeline.fileno())
-        self._lifeline.close()
-        self._lifeline = None
-        self._stop.set()
-        self._hurry.set()
-
-    async def _drain(self, dispatcher: Dispatcher) -> None:
-        drained = asyncio.create_task(dispatcher.drain(self._config.server.drain_timeout_s))
-        hurried = asyncio.create_task(self._hurry.wait())
-        await asyncio.wait((drained, hurried), return_when=asyncio.FIRST_COMPLETED)
-        hurried.cancel()
-        if not drained.done():
-            drained.cancel()
-            await dispatcher.drain(0.0)
+        self._stop.say_ready()

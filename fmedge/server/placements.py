@@ -112,9 +112,12 @@ class Placements:
         devices: Sequence[Device],
         demand: Sequence[Demand] = (),
         running: Plan | None = None,
+        *,
+        takes_turns: bool = True,
     ) -> Plan:
         """A plan for these devices, less what loads taught. NoPlanError where not even one by one
-        everything fits; other FmedgeErrors for what cannot be planned."""
+        everything fits (or not at a time, unless models take turns); other FmedgeErrors for what
+        cannot be planned."""
         request = await asyncio.to_thread(self._request, devices, demand, running)
         key = self._key(request)
         is_first = running is None
@@ -124,7 +127,7 @@ class Placements:
         try:
             plan = await make_plan(request)
         except NoPlanError as error:
-            if len(request.models) == 1:
+            if len(request.models) == 1 or not takes_turns:
                 raise
             log.info("not all models fit at a time, so they take turns: %s", error)
             plan = await self._make_apart(request)
@@ -139,10 +142,10 @@ class Placements:
         await asyncio.to_thread(self._store.save, MARGINS, self.learned.margins.to_bytes())
         await asyncio.to_thread(self._store.save, SPEEDS, self.learned.speeds.to_bytes())
 
-    def shape_of(self, planned: PlannedReplica) -> ModelShape | None:
-        """Of a replica's file; None before anything was planned."""
+    def shape_of(self, planned: PlannedReplica) -> ModelShape:
+        """Of the file of a replica that was planned here."""
         known = (shape for shapes in self._shapes.values() for shape in shapes)
-        return next((shape for shape in known if shape.file == planned.file), None)
+        return next(shape for shape in known if shape.file == planned.file)
 
     def _request(
         self, devices: Sequence[Device], demand: Sequence[Demand], running: Plan | None

@@ -21,6 +21,7 @@ from fmedge.replica.protocol import Measured, Step
 from fmedge.sched.design import design
 from fmedge.sched.fit import MIN_SAMPLES, Samples, fit
 from fmedge.sched.profile import ProfileKey, StepProfile, from_bytes, to_bytes
+from fmedge.sched.steptime import StepModel
 from fmedge.server.state import StateStore
 from fmedge.types import EngineInfo, EngineSettings
 
@@ -69,8 +70,16 @@ class ProfileStore:
 class Profiler:
     """Gets profiles, one at a time. Its methods belong to one event loop."""
 
-    def __init__(self, store: ProfileStore, *, is_prior_only: bool = False) -> None:
+    def __init__(
+        self,
+        store: ProfileStore,
+        *,
+        is_prior_only: bool = False,
+        reckon: Callable[[str], StepModel] | None = None,
+    ) -> None:
+        """reckon: a replica's prior by its name, where it is not this machine that it runs on."""
         self._store = store
+        self._reckon = reckon
         self._is_prior_only = is_prior_only
         self._made: dict[ProfileKey, StepProfile] = {}  # by this server, kept or not
         self._turn = asyncio.Lock()
@@ -165,7 +174,10 @@ class Profiler:
     ) -> StepProfile:
         from fmedge.server.prior import prior_model
 
-        model = await asyncio.to_thread(prior_model, engine, info)
+        if self._reckon is not None:
+            model = self._reckon(replica.name)
+        else:
+            model = await asyncio.to_thread(prior_model, engine, info)
         profile = StepProfile(
             key=key,
             source="prior",

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fmedge.sched.profile import StepProfile
     from fmedge.sched.provision.demand import Demand
     from fmedge.sched.provision.device import Device
+    from fmedge.sched.provision.shape import ModelShape
     from fmedge.server.placements import Placements
     from fmedge.server.residency import ModelManager
 
@@ -77,11 +78,15 @@ class Provisioner:
         placements: Placements,
         promises: Mapping[str, Promise],
         replanner: Replanner | None = None,
+        *,
+        look: Callable[[], Sequence[Device]] | None = None,
     ) -> None:
+        """look: what devices there are, in place of those of this machine and its servers."""
         self._config = config
         self._placements = placements
         self._promises = promises
         self._replanner = replanner or Replanner()
+        self._look_elsewhere = look
         self._devices: dict[str, Device] = {}
         self._plan: Plan | None = None
         self._why = "the server started"
@@ -133,6 +138,12 @@ class Provisioner:
         """A model's replicas in the plan in force."""
         return [r for r in self._plan.replicas if r.model == model] if self._plan else []
 
+    def facts(self, planned: PlannedReplica) -> tuple[ModelShape, list[MemoryUse]]:
+        """What a replica that was planned holds, and what it takes of devices in the plan in
+        force."""
+        uses = [] if self._plan is None else uses_of(self._plan, planned.name)
+        return self._placements.shape_of(planned), uses
+
     # --- what loads teach ---
 
     async def loaded(self, name: str, info: EngineInfo) -> None:
@@ -142,7 +153,7 @@ class Provisioner:
         if plan is None or planned is None or name in self._loaded:
             return
         self._loaded.add(name)
-        uses = _uses(plan, name)
+        uses = uses_of(plan, name)
         for difference in differences(planned, info, uses):
             log.warning("replica %s is not as planned: %s", name, difference)
         for device_name, num_bytes in excess_bytes(planned, info, uses).items():
@@ -156,9 +167,9 @@ class Provisioner:
         if profile.fitted is None or profile.fitted.median_error > MOST_ERROR or not self._plan:
             return
         planned = next((r for r in self._plan.replicas if r.name == name), None)
-        shape = None if planned is None else self._placements.shape_of(planned)
-        if planned is None or shape is None:
+        if planned is None:
             return
+        shape = self._placements.shape_of(planned)
         from fmedge.sched.provision.cost import step_model
 
         speeds = self._placements.learned.speeds
@@ -277,6 +288,8 @@ class Provisioner:
     async def _look(self, *, is_serving: bool = False) -> Sequence[Device]:
         from fmedge.server.planning import look_at_devices
 
+        if self._look_elsewhere is not None:
+            return self._look_elsewhere()
         return await look_at_devices(self._config, is_serving=is_serving)
 
     def _present(self) -> list[Device]:
@@ -327,5 +340,6 @@ async def _listens(endpoint: str) -> bool:
     return True
 
 
-def _uses(plan: Plan, name: str) -> list[MemoryUse]:
+def uses_of(plan: Plan, name: str) -> list[MemoryUse]:
+    """What a plan says that a replica takes of devices."""
     return [part.memory for use in plan.devices for part in use.breakdown if part.replica == name]

@@ -38,9 +38,11 @@ class StateStore:
     def open(self) -> None:
         """Make the folder and try to become its writer, so that what is wrong is logged at start
         and not when the first thing is saved."""
+        if not self._is_writer:
+            return
         if self.folder is None:
             self._warn("folder", "there is no home folder for what is learned: set --state-dir")
-        elif self._is_writer:
+        else:
             with self._mutex:
                 self._owns(self.folder)
 

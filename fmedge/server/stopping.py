@@ -1,0 +1,86 @@
+"""Being told to stop: once lets what runs finish, twice stops at once. A lifeline that closes at
+its other end is as good as two signals."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fmedge.dispatch import Dispatcher
+
+CLOSE_TIMEOUT_S = 5.0
+HURRIED_CLOSE_TIMEOUT_S = 0.5
+
+EXIT_OK = 0
+EXIT_INTERRUPTED = 130
+
+log = logging.getLogger(__name__)
+
+
+class Stop:
+    """One run's. `watch` on its event loop, then wait for `asked`."""
+
+    def __init__(self, drain_timeout_s: float, lifeline_fd: int | None = None) -> None:
+        self._drain_timeout_s = drain_timeout_s
+        self._lifeline = None if lifeline_fd is None else socket.socket(fileno=lifeline_fd)
+        self.asked = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self.exit_code = EXIT_OK
+
+    @property
+    def close_timeout_s(self) -> float:
+        """What is left for closing."""
+        return HURRIED_CLOSE_TIMEOUT_S if self._hurry.is_set() else CLOSE_TIMEOUT_S
+
+    def watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal, number)
+        if self._lifeline is not None:
+            self._lifeline.setblocking(False)
+            loop.add_reader(self._lifeline.fileno(), self._on_lifeline)
+
+    def say_ready(self) -> None:
+        """To whoever holds the lifeline."""
+        if self._lifeline is not None:
+            try:
+                self._lifeline.send(b"ready")
+            except OSError as error:
+                log.debug("nobody hears that this is ready: %s", error)
+
+    async def drain(self, dispatchers: Iterable[Dispatcher]) -> None:
+        """Let what runs finish, until the time is over or there is a hurry."""
+        dispatchers = list(dispatchers)
+        drained = asyncio.gather(*(d.drain(self._drain_timeout_s) for d in dispatchers))
+        hurried = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait((drained, hurried), return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        if not drained.done():
+            drained.cancel()
+            await asyncio.wait((drained,))
+            await asyncio.gather(*(d.drain(0.0) for d in dispatchers))
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self.asked.is_set():
+            log.warning("%s again: stopping at once", number.name)
+            self._hurry.set()
+            return
+        if number == signal.SIGINT:
+            self.exit_code = EXIT_INTERRUPTED
+        log.info("%s: finishing what runs, for %g s at most; a second signal stops at once",
+                 number.name, self._drain_timeout_s)  # fmt: skip
+        self.asked.set()
+
+    def _on_lifeline(self) -> None:
+        """Nothing is ever sent to us: readable means closed."""
+        assert self._lifeline is not None
+        asyncio.get_running_loop().remove_reader(self._lifeline.fileno())
+        self._lifeline.close()
+        self._lifeline = None
+        self.asked.set()
+        self._hurry.set()
