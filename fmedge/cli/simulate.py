@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from fmedge.cli import EXIT_INTERRUPTED, EXIT_NO_PLAN
+from fmedge.cli.options import add_config_file, read_config
 from fmedge.cli.workload_options import add_workload, command_options, read_workload
 from fmedge.errors import ConfigError
 
@@ -51,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "a folder with a file for each",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each policy")
+    add_config_file(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     cluster = load_cluster(args.cluster)
     workload = read_workload(args)
     try:
-        _, specs = specs_of(cluster)
+        _, specs = specs_of(cluster, read_config(args))
     except NoPlanError as error:
         from fmedge.cli.plan_report import show_refusal
 
