@@ -4,18 +4,17 @@ serves in a fair time; the shape of the distribution and of the arrivals stays."
 
 from __future__ import annotations
 
-import csv
-import math
 import os
-import random
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
+
+from fmedge.sim.load import load_workload
 
 DATA = "FMEDGE_BENCH_DATA"
 TRACE = "traces/azure_llm_2023_conv.csv"
 FIRST = 1000
 """The trace's first minutes are a burst unlike the rest of it."""
+DRAWN = "poisson:rate=1,prompt=900/3955,output=150/559"
 
 
 @dataclass(frozen=True)
@@ -52,45 +51,18 @@ def load(count: int, *, skip: int = 0, scale: float, longest: int, seed: int = 0
     folder = os.environ.get(DATA)
     path = Path(folder) / TRACE if folder else None
     if path is not None and path.is_file():
-        raw, source = _azure(path, skip, count), TRACE
+        workload, source = load_workload(str(path), requests=count, skip=FIRST + skip), TRACE
     else:
-        raw, source = _synthetic(count, seed + skip), "synthetic (no recorded trace at hand)"
+        workload = load_workload(DRAWN, requests=count, seed=seed + skip)
+        source = "synthetic (no recorded trace at hand)"
     return Trace(
         source,
         tuple(
             Item(
-                at_s,
-                min(longest, max(4, round(num_in * scale))),
-                min(longest // 2, max(2, round(num_out * scale))),
+                call.at_s,
+                min(longest, max(4, round(call.num_prompt * scale))),
+                min(longest // 2, max(2, round(call.num_output * scale))),
             )
-            for at_s, num_in, num_out in raw
+            for call in workload.calls
         ),
     )
-
-
-def _azure(path: Path, skip: int, count: int) -> list[tuple[float, int, int]]:
-    found: list[tuple[float, int, int]] = []
-    with path.open(encoding="utf-8", newline="") as file:
-        for number, row in enumerate(csv.DictReader(file)):
-            if number < FIRST + skip:
-                continue
-            if len(found) == count:
-                break
-            at_s = datetime.fromisoformat(row["TIMESTAMP"][:26]).timestamp()
-            found.append((at_s, int(row["ContextTokens"]), int(row["GeneratedTokens"])))
-    if len(found) < count:
-        raise ValueError(f"{path}: has no {count} requests after the first {FIRST + skip}")
-    return found
-
-
-def _synthetic(count: int, seed: int) -> list[tuple[float, int, int]]:
-    """Poisson arrivals, log-normal lengths."""
-    rng = random.Random(seed)
-    at_s = 0.0
-    found = []
-    for _ in range(count):
-        at_s += rng.expovariate(1.0)
-        num_in = round(rng.lognormvariate(math.log(900), 0.9))
-        num_out = round(rng.lognormvariate(math.log(150), 0.8))
-        found.append((at_s, num_in, num_out))
-    return found

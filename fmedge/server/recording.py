@@ -48,6 +48,7 @@ LINE_BYTES = 1024
 CLOSE_TIMEOUT_S = 5.0
 
 _BLOCK_BYTES = 4 * BLOCK_TOKENS
+_BREATH_BYTES = 64 * _BLOCK_BYTES
 _HASH_BYTES = HASH_CHARS * 6 // 8
 _KEY_CHARS = 12
 
@@ -199,6 +200,8 @@ class Recording:
         so_far = self._digest(b"block", cache_key, _HASH_BYTES)
         hashes = []
         for end in range(_BLOCK_BYTES, len(prompt) + 1, _BLOCK_BYTES):
+            if end % _BREATH_BYTES == 0:
+                time.sleep(0)  # the event loop need not wait for a whole long prompt
             so_far.update(prompt[end - _BLOCK_BYTES : end])
             hashes.append(so_far.copy().digest())
         return base64.urlsafe_b64encode(b"".join(hashes)).decode()
