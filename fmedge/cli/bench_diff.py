@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="that all intervals together hold what they say [95]",
     )  # fmt: skip
     parser.add_argument(
-        "--resamples", type=int, default=2000, metavar="N", help="of the bootstrap [2000]"
+        "--resamples", type=int, default=1000, metavar="N", help="of the bootstrap [1000]"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the bootstrap [0]")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

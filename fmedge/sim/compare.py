@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import chain
-from math import ceil, nan, sqrt
+from math import ceil, exp, nan, sqrt
 from typing import Literal
 
 import msgspec
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from fmedge.errors import FmedgeError
 from fmedge.sim.outcome import has_promise, is_held
@@ -84,7 +85,7 @@ def compare(
     metrics: Sequence[str] = USUAL,
     threshold: float = 0.02,
     confidence: float = 0.95,
-    resamples: int = 2000,
+    resamples: int = 1000,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
@@ -183,12 +184,33 @@ def _change(
         for n in range(resamples):
             left, right = _resample(groups, is_paired, rng)
             ratios[n] = _ratio(statistic(left, 0), statistic(right, 1))
-        if len(ratios := _there(ratios)):
-            low, high = np.quantile(ratios, (level, 1 - level)).tolist()
+        low, high = _interval(ratio, _there(ratios), level, _num_blocks(groups))
     return Change(
         metric=metric, base=found[0], new=found[1], ratio=ratio, low=low, high=high, num=num,
         verdict="too few",
     )  # fmt: skip
+
+
+def _num_blocks(groups: Sequence[_Group]) -> int:
+    """Of which either side consists at least: so many values are independent of each other."""
+    sides = zip(*((group.base, group.new) for group in groups), strict=True)
+    return min(
+        sum(ceil(len(run) / _block(len(run))) for runs in side for run in runs if len(run))
+        for side in sides
+    )
+
+
+def _interval(ratio: float, ratios: Floats, level: float, num_blocks: int) -> tuple[float, float]:
+    """Student's, of ln(ratio), with the deviation that the drawn ratios have: quantiles so far out
+    as `level` would rest on one or two of these."""
+    if not len(ratios):
+        return nan, nan
+    if ratios.min() <= 0:  # none held of some draws: a logarithm has no place here
+        low, high = np.quantile(ratios, (level, 1 - level)).tolist()
+        return low, high
+    times = float(stdtrit(max(1, num_blocks - 1), 1 - level))
+    width = times * float(np.std(np.log(ratios)))
+    return ratio * exp(-width), ratio * exp(width)
 
 
 def _groups(
@@ -222,7 +244,18 @@ def _statistic(
     if metric == "attainment" or metric.endswith("_mean"):
         return lambda values, _: float(values.mean()) if len(values) else nan
     percent = STATISTICS[metric.partition("_")[2]]
-    return lambda values, _: float(np.percentile(values, percent)) if len(values) else nan
+    return lambda values, _: _percentile(values, percent)
+
+
+def _percentile(values: Floats, percent: float) -> float:
+    """As numpy's, which takes ten times as long for as few values as these."""
+    if not len(values):
+        return nan
+    place = (len(values) - 1) * percent / 100
+    low = int(place)
+    high = min(low + 1, len(values) - 1)
+    parted = np.partition(values, (low, high))
+    return float(parted[low] + (parted[high] - parted[low]) * (place - low))
 
 
 def _ratio(base: float, new: float) -> float:
@@ -250,11 +283,16 @@ def _draw(
     return [run[_blocks(len(run), rng) if places is None else places] for run in chosen]
 
 
+def _block(count: int) -> int:
+    """Calls of a block."""
+    return ceil(sqrt(count))
+
+
 def _blocks(count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """int64[count]: places of calls, in circular blocks of about sqrt(count)."""
+    """int64[count]: places of calls, in circular blocks."""
     if not count:
         return np.zeros(0, dtype=np.int64)
-    length = ceil(sqrt(count))
+    length = _block(count)
     starts = rng.integers(count, size=ceil(count / length))
     return ((starts[:, None] + np.arange(length)) % count).ravel()[:count]
 
