@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -46,6 +47,7 @@ STEPS = StepModel(
 
 
 NO_NOISE = Noise()
+STRING = {"type": "string"}
 
 
 def spec_of(*, noise: Noise = NO_NOISE, steps: StepModel = STEPS, **engine: Any) -> ReplicaSpec:
@@ -279,6 +281,22 @@ def test_a_grammar_is_followed_to_its_end() -> None:
     assert set(texts[1].rstrip(b"c")) <= set(b"ab")
     assert texts[2] in (b"yes", b"no")
     assert run.finish == {1: "stop", 2: "stop"}
+    run.loop.close()
+
+
+def test_json_that_is_overdue_is_brought_to_its_end() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"n": {"type": "integer"}, "names": {"type": "array", "items": STRING}},
+        "required": ["n", "names"],
+    }
+    run = Run(spec_of())
+    for i in range(8):
+        run.submit(i, [5], 20, grammar=Grammar(f"start: %json {json.dumps(schema)}"))
+    run.to_the_end()
+    for i in range(8):
+        assert run.finish[i] == "stop"
+        assert set(json.loads(bytes(run.tokens[i]))) >= {"n", "names"}
     run.loop.close()
 
 

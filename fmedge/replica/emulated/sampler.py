@@ -18,15 +18,20 @@ from fmedge.sched.provision.demand import Spread
 from fmedge.types import SamplingParams, TokenLogprobs, Vocab
 
 NUM_WORDS = 1024
+_NUM_TRIES = 8
+_NUM_PROBED = 32
 _STRIDE = 7919
 """Prime, so that an answer goes through all words before it repeats itself."""
 
 
 class Words:
-    """The tokens that answers are made of: plain words where the vocabulary has such, and what
-    ends a generation, the usual one first."""
+    """The tokens that answers are made of: plain words where the vocabulary has such; what ends a
+    generation, the usual one first; and, under a grammar, what brings JSON to its end."""
 
     def __init__(self, vocab: Vocab) -> None:
+        self.vocab = vocab
+        self.quotes = _tokens_of(vocab, '"')
+        self.closers = _tokens_of(vocab, "}]),") + self.quotes
         eog = sorted(vocab.eog_tokens)
         usual = [t for t in (vocab.eos, vocab.eot) if t is not None and t in vocab.eog_tokens]
         self.eog = tuple(dict.fromkeys(usual + eog))
@@ -38,6 +43,12 @@ def _plain(vocab: Vocab) -> Iterator[int]:
     for token in range(vocab.num_tokens):
         if token not in vocab.eog_tokens and not vocab.is_control(token):
             yield token
+
+
+def _tokens_of(vocab: Vocab, characters: str) -> tuple[int, ...]:
+    """Of those that are a token by themselves."""
+    each = (vocab.tokenize(c, add_special=False, parse_special=False) for c in characters)
+    return tuple(int.from_bytes(packed, "little") for packed in each if len(packed) == 4)
 
 
 def _is_word(piece: bytes) -> bool:
@@ -87,7 +98,8 @@ class EmulatedSampler:
         return NOTHING_TO_DRAW
 
     def _draw_allowed(self, index: int, mask: bytes | memoryview) -> int:
-        """One that the grammar allows: the end only when it is due or nothing else may follow."""
+        """One that the grammar allows: the end only when it is due or nothing else may follow, what
+        leads to it when it is overdue, blanks where there is little else."""
         is_allowed = np.unpackbits(np.frombuffer(mask, np.uint8), bitorder="little")
         is_allowed[list(self._banned)] = 0
         ends = [token for token in self._words.eog if is_allowed[token]]
@@ -97,7 +109,23 @@ class EmulatedSampler:
             return ends[0]
         if not len(others):
             return NOTHING_TO_DRAW
-        return int(others[mix(self._start + index) % len(others)])
+        words = self._words
+        # Where any word goes there is a string, and only its quote ends it.
+        is_string = bool(is_allowed[list(words.tokens[:_NUM_PROBED])].all())
+        if index >= self._num_tokens:
+            for token in words.quotes if is_string else words.closers:
+                if is_allowed[token]:
+                    return token
+        draws = [mix(self._start + index * _NUM_TRIES + i) for i in range(_NUM_TRIES)]
+        if is_string:
+            word = words.tokens[draws[0] % len(words.tokens)]
+            if is_allowed[word]:
+                return word
+        for draw in draws:
+            token = int(others[draw % len(others)])
+            if words.vocab.piece(token).strip():
+                break
+        return token
 
     def last_logprobs(self) -> TokenLogprobs | None:
         """Of the last token: it had half of all probability, the next one half of the rest."""
