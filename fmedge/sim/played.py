@@ -1,7 +1,7 @@
 """One call while it is played: what the front holds of a request, in virtual time.
 
 The rule: it follows dispatch's Generation. Lengths and prompts are the workload's; what a call
-gives is made up, each call's its own, so that it finds its own KV again and nobody else does.
+gives is nobody else's.
 """
 
 from __future__ import annotations
@@ -14,10 +14,6 @@ from fmedge.sched.forecast import Ended, length_keys
 from fmedge.sim.outcome import Row, Status
 from fmedge.sim.workload import Call
 from fmedge.types import WorkflowCall
-
-_FIRST_OUTPUT_ID = 1 << 24
-_NUM_OUTPUT_IDS = (1 << 31) - _FIRST_OUTPUT_ID
-_STRIDE = 1_000_003
 
 
 class Played:
@@ -37,7 +33,6 @@ class Played:
         "num_emitted",
         "num_given",
         "num_submits",
-        "output",
         "prompt",
         "replica",
         "workflow",
@@ -58,7 +53,6 @@ class Played:
         self.num_submits = 0
         self.replica = -1
         self.prompt = b""
-        self.output = b""
         self.workflow: WorkflowCall | None = None
         if call.workflow:
             self.workflow = WorkflowCall(
@@ -75,11 +69,9 @@ class Played:
             workflow=self.workflow,
         )
 
-    def make_output(self) -> None:
-        """Tokens (packed int32) that no prompt has."""
-        start = self.index * _STRIDE % _NUM_OUTPUT_IDS
-        ids = np.arange(start, start + self.num_given, dtype=np.int64) % _NUM_OUTPUT_IDS
-        self.output = (ids + _FIRST_OUTPUT_ID).astype("<i4").tobytes()
+    def output(self) -> bytes:
+        """What it gave, packed int32: tokens that are in no prompt."""
+        return np.full(self.num_given, -1 - self.index, dtype="<i4").tobytes()
 
     def ended(self, queue_s: float, prefill_s: float) -> Ended:
         """For what is learned of it. The times are those of the replica that finished it."""

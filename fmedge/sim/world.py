@@ -59,6 +59,8 @@ class Engine(Protocol):
     @property
     def next_s(self) -> float: ...
     @property
+    def num_steps(self) -> int: ...
+    @property
     def stepped_s(self) -> float: ...
     @property
     def busy_s(self) -> float: ...
@@ -75,7 +77,6 @@ class Engine(Protocol):
         priority: int = 0,
         prompt: bytes = b"",
         cache_key: str = "",
-        output: bytes = b"",
         is_stopped: bool = False,
     ) -> None: ...
     def cancel(self, now_s: float, request_id: int) -> None: ...
@@ -84,7 +85,8 @@ class Engine(Protocol):
     def tokens(self) -> Sequence[tuple[int, int]]: ...
     def prefilled(self) -> Sequence[tuple[int, int]]: ...
     def samples(self) -> Sequence[tuple[int, int, float, float, float]]: ...
-    def timings(self, request_id: int) -> tuple[float, float, int]: ...
+    def num_cached(self, request_id: int) -> int: ...
+    def timings(self, request_id: int) -> tuple[float, float]: ...
     def num_emitted(self, request_id: int) -> int: ...
 
 
@@ -168,7 +170,7 @@ def prompts_of(workload: Workload, chosen: Rules) -> Prompts:
 class _Replica:
     """live: what is told of its speed, corrected; None where nobody asks."""
 
-    __slots__ = ("engine", "index", "live", "model", "name", "stepped_s")
+    __slots__ = ("engine", "index", "live", "model", "name", "num_steps")
 
     def __init__(self, index: int, spec: ReplicaSpec, engine: Engine) -> None:
         self.index = index
@@ -176,7 +178,7 @@ class _Replica:
         self.model = spec.model
         self.engine = engine
         self.live: LiveModel | None = None
-        self.stepped_s = -inf  # the last of its steps that the core knows of
+        self.num_steps = 0  # that the core knows of
 
 
 class _World:
@@ -194,6 +196,7 @@ class _World:
     ) -> None:
         self._rules = chosen
         self._calls = workload.calls
+        self._has_shared = any(call.blocks for call in workload.calls)
         self._prompts = prompts
         self._core = SchedulerCore(settings, chosen.core)
         self._forecaster = Forecaster(_workflows(workload))
@@ -337,11 +340,11 @@ class _World:
             played = self._open.get(request_id)
             if played is None:
                 continue
-            queue_s, prefill_s, num_cached = replica.engine.timings(request_id)
+            queue_s, prefill_s = replica.engine.timings(request_id)
             if played.first_s != played.first_s and played.num_given:
                 played.first_s = end_s
-                played.num_cached = num_cached
-                self._core.on_first_token(end_s, request_id, num_cached)
+                played.num_cached = replica.engine.num_cached(request_id)
+                self._core.on_first_token(end_s, request_id, played.num_cached)
             if is_last:
                 self._finish(replica, played, end_s, queue_s, prefill_s)
         self._next_s[replica.index] = replica.engine.next_s
@@ -368,7 +371,7 @@ class _World:
             e2e_s=e2e_s,
             link_s=nan if was_resumed else max(0.0, ttft_s - l_q_s - prefill_s),
             num_output_tokens=played.num_given,
-            tokens=played.output,
+            tokens=played.output() if self._has_shared else b"",
         )
         del self._open[request_id]
         self._end(played, now_s, "ok", replica.name)
@@ -404,10 +407,11 @@ class _World:
     def _tell(self, replica: _Replica, now_s: float) -> None:
         engine = replica.engine
         engine.advance(now_s)
-        stepped_s = engine.stepped_s
-        if stepped_s <= replica.stepped_s:
+        num_steps = engine.num_steps
+        if num_steps == replica.num_steps:
             return
-        replica.stepped_s = stepped_s
+        replica.num_steps = num_steps
+        stepped_s = engine.stepped_s
         if replica.live is None:
             self._core.on_step(stepped_s, replica.name, _facts((), engine.rates))
             return
@@ -437,24 +441,19 @@ class _World:
     def _submit(self, now_s: float, effect: Assign) -> None:
         played = self._open[effect.request_id]
         replica = self._replicas[self._places[effect.replica]]
-        if played.num_submits == 0 and played.prompt:
-            played.make_output()
         self._num_submits += 1
         played.num_submits += 1
         played.assigned_s = now_s
         played.replica = replica.index
-        num_emitted = played.num_emitted
-        cut = 4 * num_emitted
         engine = replica.engine
         engine.submit(
             now_s,
             effect.request_id,
-            played.call.num_prompt + num_emitted,
-            played.num_given - num_emitted,
-            num_emitted=num_emitted,
+            played.call.num_prompt + played.num_emitted,
+            played.num_given - played.num_emitted,
+            num_emitted=played.num_emitted,
             priority=effect.engine_priority,
-            prompt=played.prompt + played.output[:cut] if cut else played.prompt,
-            output=played.output[cut:],
+            prompt=played.prompt,
             is_stopped=not played.is_cut,
         )
         self._next_s[replica.index] = engine.next_s

@@ -69,7 +69,7 @@ class SteppedEngine:
         self._tokens: dict[int, int] = {}
         self._prefilled: dict[int, int] = {}
         self._samples: list[tuple[int, int, float, float, float]] = []
-        self._timings: dict[int, tuple[float, float, int]] = {}
+        self._timings: dict[int, tuple[float, float]] = {}
 
     @property
     def next_s(self) -> float:
@@ -78,7 +78,7 @@ class SteppedEngine:
 
     def submit(
         self, now_s, request_id, num_tokens, num_left, *, num_emitted=0, priority=0, prompt=b"",
-        cache_key="", output=b"", is_stopped=False,
+        cache_key="", is_stopped=False,
     ):  # fmt: skip
         self._touch(now_s)
         ends_at_limit = not (is_stopped and self.has_eog)
@@ -122,6 +122,9 @@ class SteppedEngine:
     def samples(self):
         samples, self._samples = self._samples, []
         return samples
+
+    def num_cached(self, request_id):
+        return 0
 
     def timings(self, request_id):
         return self._timings[request_id]
@@ -220,7 +223,7 @@ class SteppedEngine:
         if sequence.first_s == end_s or is_last:
             self._ended.append((request_id, end_s, is_last))
             self._timings[request_id] = (
-                sequence.start_s - sequence.submit_s, sequence.first_s - sequence.start_s, 0,
+                sequence.start_s - sequence.submit_s, sequence.first_s - sequence.start_s,
             )  # fmt: skip
         if is_last:
             self._running = [s for s in self._running if s is not sequence]
