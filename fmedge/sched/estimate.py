@@ -35,10 +35,13 @@ from fmedge.sched.arrays import (
     NUM_SAMPLES,
     NUM_SCENARIOS,
     NUM_STRATA,
+    NUM_TOKENS,
     P_WITH,
     P_WITHOUT,
+    PHASE_NOW,
     PREEMPTED,
     PREFILL_RATE,
+    REQUEST_ID,
     S_END,
     S_FIRST,
     S_START,
@@ -67,7 +70,17 @@ O_P_HOLD, O_TTFT, O_TTFT_P90, O_E2E, O_E2E_P90, O_TPOT = 0, 1, 2, 3, 4, 5
 O_SLACK, O_IS_RUNNING, O_START, O_LEFT, O_PREEMPTED = 6, 7, 8, 9, 10
 
 # kinds of `run`
-ASSESS, ALONE, OUTLOOK, SPEEDS = 0, 1, 2, 3
+ASSESS, ALONE, OUTLOOK, SPEEDS, RISKS = 0, 1, 2, 3, 4
+
+# columns of `risks`
+R_REQUEST_ID, R_REPLICA, R_P_HOLD = 0, 1, 2
+
+LEAST_LOSS = 1e-3
+"""Harm to one promise that is not looked for."""
+
+LIKELY_ENOUGH = 0.98
+"""A promise that holds so probably at likely lengths is not looked at in several scenarios of
+them, where only what is at risk is asked for."""
 
 MAX_BEHIND_S = 60.0
 """A step that began longer ago is not believed to be running still."""
@@ -86,6 +99,12 @@ def p_within(limit_s: float, estimate_s: float, sigma: float) -> float:
         return 1.0
     if sigma <= 0.0:
         return 1.0 if estimate_s <= limit_s else 0.0
+    # ln(x) is further from 0 than 2 (x - 1) / (x + 1): a tail of 3e-7 needs no logarithm
+    log_at_least = 2.0 * (limit_s - estimate_s) / (limit_s + estimate_s)
+    if log_at_least >= 5.0 * sigma:
+        return 1.0
+    if log_at_least <= -5.0 * sigma:
+        return 0.0
     return 0.5 * (1.0 + erf(log(limit_s / estimate_s) / (sigma * SQRT2)))
 
 
@@ -283,6 +302,13 @@ def assess_one(
         absent = place
         into = P_WITHOUT
         ints[WANTED, place] = 0
+        num_harmed = 0
+        for e in range(n):  # what holds with it as well as can be has lost nothing
+            if ints[WANTED, e] != 0 and floats[P_WITH, e] > 1.0 - LEAST_LOSS:
+                ints[WANTED, e] = 0
+            num_harmed += ints[WANTED, e]
+        if num_harmed == 0:
+            break
     if num_harmed > 0:
         for e in range(n):
             if ints[WANTED, e] != 0:
@@ -406,22 +432,67 @@ def outlook(
     return n
 
 
+def risks(
+    a: Any,
+    replicas: Any,
+    now_s: float,
+    sigmas: tuple[float, float, float],
+    num_scenarios: int,
+    least: float,
+    out: Any,
+) -> int:
+    """Promises that hold with less than `least` on these replicas, one after the other in service
+    order: out float64[at least as many as requests, R_P_HOLD + 1]; how many."""
+    ints, floats, state = a.ints, a.floats, a.state
+    count = 0
+    for i in range(len(replicas)):
+        replica = replicas[i]
+        n, _ = gather(a, replica, now_s, False, False, 0, -1, -1)
+        num_wanted = 0
+        for e in range(n):
+            if has_promise(state, ints[BASE_ROW, e]):
+                ints[WANTED, e] = 1
+                num_wanted += 1
+        if num_wanted == 0:
+            continue
+        behind_s = behind(a.params[replica], now_s)
+        k = 1
+        while True:  # likely lengths first: the sweep stands in one place, as in `assess_one`
+            sweep(a, replica, now_s, n, -1, behind_s, sigmas, k, MEDIAN, P_WITH)
+            lowest = 1.0
+            for e in range(n):
+                if ints[WANTED, e] != 0:
+                    lowest = min(lowest, floats[P_WITH, e])
+            if k == num_scenarios or lowest >= LIKELY_ENOUGH:
+                break
+            if needed_scenarios(state, ints, a.params[replica], n, num_scenarios) == 1:
+                break
+            k = num_scenarios
+        for e in range(n):
+            if ints[WANTED, e] != 0 and floats[P_WITH, e] < least:
+                out[count, R_REQUEST_ID] = state[ints[BASE_ROW, e], REQUEST_ID]
+                out[count, R_REPLICA] = i
+                out[count, R_P_HOLD] = floats[P_WITH, e]
+                count += 1
+    return count
+
+
 def speeds(a: Any, replicas: Any, out: Any) -> None:
     """How fast replicas are as they are loaded: out float64[n, 4] of seconds per
     token of one more sequence, seconds per prefill token, tokens/s with all slots decoding at the
     depth that there is, and the share of slots in use."""
     for i in range(len(replicas)):
         replica = replicas[i]
-        n, _ = gather(a, replica, 0.0, False, False, 0, -1, -1)
-        params, packed = a.params[replica], a.packed[replica]
+        params, packed, state = a.params[replica], a.packed[replica], a.state
         num_decoding = 0
         num_running = 0
-        num_kv = 0
-        for e in range(n):
-            if a.ints[BASE_PHASE, e] == DECODING:
+        num_kv = 0.0
+        for j in range(int(params[NUM_HERE])):
+            row = a.members[replica, j]
+            if state[row, PHASE_NOW] == DECODING:
                 num_decoding += 1
-                num_kv += a.ints[BASE_TOKENS, e]
-            if a.ints[BASE_PHASE, e] != WAITING:
+                num_kv += state[row, NUM_TOKENS] + state[row, NUM_NEW]
+            if state[row, PHASE_NOW] != WAITING:
                 num_running += 1
         slots = params[SLOTS]
         depth = num_kv / num_decoding if num_decoding > 0 else min(512.0, params[CTX_SIZE] / 2)
@@ -454,6 +525,8 @@ def run(
         return outlook(
             a, replicas[0], now_s, sigmas, num_scenarios, only_scenario, without, rows, out
         )
+    if kind == RISKS:
+        return risks(a, replicas, now_s, sigmas, num_scenarios, stop_at, out)
     if kind == SPEEDS:
         speeds(a, replicas, out)
         return 0

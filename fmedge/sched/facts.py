@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from math import inf, nan
+from typing import NamedTuple
 
 import numpy as np
 from msgspec import Struct
@@ -124,6 +125,14 @@ class SpeedColumn(IntEnum):
     PREFILL_TOKEN_S = 1
     TOKENS_PER_S = 2
     USED = 3
+
+
+class Risk(NamedTuple):
+    """A promise that may not hold where its request is planned or runs."""
+
+    request_id: int
+    replica: str
+    p_hold: float
 
 
 class Replay(Struct, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ from fmedge.sched.facts import (
     OutlookColumn,
     Replay,
     ReplicaFacts,
+    Risk,
     SpeedColumn,
     replica_estimate,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "OutlookColumn",
     "Replay",
     "ReplicaFacts",
+    "Risk",
     "Sigmas",
     "SpeedColumn",
     "replica_estimate",
@@ -521,6 +523,34 @@ class Fleet:
             without=-1 if without is None else self._bases[without] // arrays.NUM_FIELDS,
         )
         return self._ids(n), out[:n]
+
+    def risks(
+        self,
+        now_s: float,
+        names: Sequence[str],
+        *,
+        sigma: Sigmas = 0.0,
+        num_scenarios: int = NUM_SCENARIOS,
+        least: float = 1.0,
+    ) -> list[Risk]:
+        """Promises on these replicas that hold with less than `least`, replica by replica in
+        service order. Where all of a replica's are likely enough to hold at likely lengths, its
+        scenarios are not looked at. KeyError."""
+        n = len(names)
+        indices, cached = self._store.scratch(n)
+        indices[:] = [self._replicas[name].index for name in names]
+        out = np.empty((sum(map(self.num_requests, names)), estimate.R_P_HOLD + 1))
+        count = self._run(
+            estimate.RISKS,
+            indices,
+            cached,
+            now_s,
+            sigma,
+            out,
+            num_scenarios=num_scenarios,
+            stop_at=least,
+        )
+        return [Risk(int(i), names[int(at)], p) for i, at, p in out[:count].tolist()]
 
     def replay(self, now_s: float, name: str, scenario: int = arrays.MEDIAN) -> Replay:
         """One scenario (0 to NUM_SCENARIOS - 1, or the one of median lengths) in full. KeyError,

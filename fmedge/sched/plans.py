@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fmedge.sched.calibration import PRIOR_SIGMA, Coverage, Quote
 from fmedge.sched.decision import ReplicaEstimate
-from fmedge.sched.fleet import NUM_SCENARIOS, Candidate, Column, Fleet, OutlookColumn
+from fmedge.sched.fleet import NUM_SCENARIOS, Candidate, Column, Fleet, Risk
 from fmedge.sched.lengths import NUM_BINS, LengthPredictor
 from fmedge.sched.prefixes import PrefixMirror, chain
 from fmedge.sched.requests import ReplicaState, Request, order_key
@@ -46,14 +46,6 @@ class Told(NamedTuple):
     ttft: Quote
     e2e: Quote
     row: Row
-
-
-class Outlook(NamedTuple):
-    """A request's prospects where it is planned or runs."""
-
-    request_id: int
-    p_hold: float
-    is_running: bool
 
 
 class _Arrivals:
@@ -269,7 +261,7 @@ class Plans:
     def ends(
         self, now_s: float, candidate: Candidate, replicas: Sequence[ReplicaState]
     ) -> list[float]:
-        """When it would end on each, in seconds from now, as `compare` has it."""
+        """When it would end on each, in seconds from now, at likely lengths."""
         if not self._sees_queues:
             return [self.alone(now_s, candidate, replica)[Column.E2E] for replica in replicas]
         rows = self.fleet.assess(
@@ -277,26 +269,23 @@ class Plans:
             candidate,
             [replica.name for replica in replicas],
             sigma=self.sigma(replicas[0].model),
-            num_scenarios=SCENARIOS_AGAIN,
+            num_scenarios=1,
         )
         ends_s: list[float] = rows[:, Column.E2E].tolist()
         return ends_s
 
-    def outlook(self, now_s: float, replica: ReplicaState) -> list[Outlook]:
-        """The prospects of all that is planned or runs there, in order of service."""
+    def risks(self, now_s: float, replicas: Sequence[ReplicaState], least: float) -> list[Risk]:
+        """Promises that are planned or run there and hold with less than that, in order of
+        service."""
         if not self._sees_queues:
-            return self._outlook_alone(now_s, replica)
-        ids, rows = self.fleet.outlook(
-            now_s, replica.name, sigma=self.sigma(replica.model), num_scenarios=SCENARIOS_AGAIN
+            return [risk for r in replicas for risk in self._risks_alone(now_s, r, least)]
+        return self.fleet.risks(
+            now_s,
+            [replica.name for replica in replicas],
+            sigma=self.sigma(replicas[0].model),
+            num_scenarios=SCENARIOS_AGAIN,
+            least=least,
         )
-        return [
-            Outlook(
-                request_id,
-                row[OutlookColumn.P_HOLD],
-                row[OutlookColumn.IS_RUNNING] > 0,
-            )
-            for request_id, row in zip(ids, rows.tolist(), strict=True)
-        ]
 
     def alone(self, now_s: float, candidate: Candidate, replica: ReplicaState) -> Row:
         """As if nothing else were there."""
@@ -305,15 +294,16 @@ class Plans:
         ).tolist()
         return row[:NUM_TOLD]
 
-    def _outlook_alone(self, now_s: float, replica: ReplicaState) -> list[Outlook]:
+    def _risks_alone(self, now_s: float, replica: ReplicaState, least: float) -> list[Risk]:
         """Of what has not begun there, each for itself."""
-        fleet, outlook = self.fleet, []
+        fleet, found = self.fleet, []
         for request_id in fleet.requests_on(replica.name):
             request = replica.requests.get(request_id)
             if request is None or not request.has_started:
                 row = self.alone(now_s, fleet.candidate(request_id), replica)
-                outlook.append(Outlook(request_id, row[Column.P_HOLD], False))
-        return outlook
+                if row[Column.P_HOLD] < least:
+                    found.append(Risk(request_id, replica.name, row[Column.P_HOLD]))
+        return found
 
     def floor(self, now_s: float, replicas: Sequence[ReplicaState]) -> tuple[float, float, float]:
         """What no request can beat now (`ModelState.floor`): the next step's end where a slot is

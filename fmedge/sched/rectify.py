@@ -22,6 +22,9 @@ MIN_GAIN = 0.15
 MIN_GAIN_RUNNING = 0.4
 """What moving must add to the probability; more for what runs, as it prefills again."""
 
+AT_RISK = 0.9
+"""Nothing can be done for what holds as probably: a withdrawal has to add more than is left."""
+
 MAX_LOOKS, SLACK = 2, 0.1
 """All are looked at with lengths as they are likely, and that many in several scenarios: those
 where it is likeliest to hold, by so little less than wanted."""
@@ -35,7 +38,11 @@ def age(router: Router, now_s: float, model: ModelState) -> None:
     """Best effort that waited for `best_effort_wait_s` is served next: first come, and one at a
     time a replica, so that a long backlog cannot crowd out every promise."""
     limit_s = router.settings.best_effort_wait_s
-    if not any(r.is_best_effort and r.wait_s(now_s) >= limit_s for r in model.waiting):
+    came_until_s = now_s - limit_s
+    if not any(
+        r.arrived_s <= came_until_s and r.is_best_effort and r.wait_s(now_s) >= limit_s
+        for r in model.waiting
+    ):
         return
     ready = model.ready()
     num_aged = sum(request.is_aged for request in model.waiting)
@@ -56,27 +63,29 @@ def rectify(router: Router, now_s: float, model: ModelState) -> list[Effect]:
     effects: list[Effect] = []
     by_id = {r.arrival.request_id: r for r in model.waiting if not r.is_best_effort}
     ready = model.ready()
+    homes = {request.home for request in by_id.values()}
     watched = [
         replica
         for replica in ready
-        if any(not other.is_best_effort for other in replica.requests.values())
-        or any(request.home is replica for request in by_id.values())
+        if replica in homes or any(not other.is_best_effort for other in replica.requests.values())
     ]
     if not watched:
         return effects
     start = model.next_look % len(watched)
     model.next_look = start + MAX_REPLICAS_A_TICK
     turn = (watched[start:] + watched[:start])[:MAX_REPLICAS_A_TICK]
-    for replica in turn:
-        for prospect in router.plans.outlook(now_s, replica):
-            request = replica.requests.get(prospect.request_id) or by_id.get(prospect.request_id)
-            if request is None or request.is_best_effort:
-                continue
-            if prospect.p_hold >= request.promise.target:
-                continue
-            effects.extend(_save(router, now_s, request, model, prospect.p_hold))
-            if len(effects) >= MAX_ACTIONS_A_TICK:
-                return effects
+    for request_id, name, p_hold in router.plans.risks(now_s, turn, AT_RISK):
+        replica = model.replicas[name]
+        request = replica.requests.get(request_id) or by_id.get(request_id)
+        if request is None or request.is_best_effort:
+            continue
+        if (request.replica or request.home) is not replica:
+            continue  # what was just done for another has moved it
+        if p_hold >= request.promise.target:
+            continue
+        effects.extend(_save(router, now_s, request, model, p_hold))
+        if len(effects) >= MAX_ACTIONS_A_TICK:
+            break
     return effects
 
 

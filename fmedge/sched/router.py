@@ -275,16 +275,21 @@ class Router:
     def assign(self, now_s: float, model: ModelState) -> list[Effect]:
         """Give what waits to replicas that have room, in order; state follows."""
         effects: list[Effect] = []
-        if not any(replica.may_take_any for replica in model.replicas.values()):
+        replicas = model.replicas.values()
+        if not any(replica.may_take_any for replica in replicas):
             return effects
+        with_room = [replica for replica in replicas if replica.has_room]
         for request in list(model.waiting):
-            replica = self._replica_for(now_s, request, model)
+            if not with_room and (request.is_best_effort or request.is_embedding):
+                continue
+            replica = self._replica_for(now_s, request, with_room)
             if replica is None:
                 continue
             model.waiting.remove(request)
             effects.append(self._submit(now_s, request, replica))
-            if not any(replica.may_take_any for replica in model.replicas.values()):
+            if not any(replica.may_take_any for replica in replicas):
                 break
+            with_room = [replica for replica in replicas if replica.has_room]
         return effects
 
     def submitted(self, now_s: float, request: Request, replica: ReplicaState) -> None:
@@ -438,15 +443,15 @@ class Router:
     # --- rules ---
 
     def _replica_for(
-        self, now_s: float, request: Request, model: ModelState
+        self, now_s: float, request: Request, with_room: Sequence[ReplicaState]
     ) -> ReplicaState | None:
-        """Where a request that waits can go now."""
+        """Where a request that waits can go now, of the model's replicas that have room."""
         home = request.home
         if not request.is_best_effort and not request.is_embedding:
             if home is None or not home.can_take(request):
                 return None
             return home if self._crashes.may_run(request, home) else None
-        if home is not None and self._may_fill(now_s, request, home):
+        if home is not None and home.has_room and self._may_fill(now_s, request, home):
             if request.is_embedding or request.is_aged or not self._harms(now_s, request, home):
                 return home
             home.closed_until_s = now_s + CLOSED_S
@@ -454,19 +459,19 @@ class Router:
         keeps_home = home is not None and home.closed_until_s <= now_s and not request.is_aged
         if keeps_home and now_s < request.stays_until_s and not request.is_embedding:
             return None
-        with_room = [
+        others = [
             replica
-            for replica in model.replicas.values()
+            for replica in with_room
             if replica is not home and self._may_fill(now_s, request, replica)
         ]
-        if not with_room:
+        if not others:
             return None
         if request.is_embedding:
-            return least_outstanding(now_s, request, with_room)
+            return least_outstanding(now_s, request, others)
         if home is not None and keeps_home:
-            with_room = self._earlier_than_at(home, now_s, request, with_room)
-        with_room.sort(key=lambda r: r.token_s)
-        for replica in with_room:
+            others = self._earlier_than_at(home, now_s, request, others)
+        others.sort(key=lambda r: r.token_s)
+        for replica in others:
             if request.is_aged or not self._harms(now_s, request, replica):
                 return replica
             replica.closed_until_s = now_s + CLOSED_S
@@ -488,10 +493,9 @@ class Router:
         ]
 
     def _may_fill(self, now_s: float, request: Request, replica: ReplicaState) -> bool:
-        """A request that may run anywhere may run here."""
+        """A request that may run anywhere may run here, where there is room."""
         return (
-            replica.has_room
-            and (replica.closed_until_s <= now_s or request.is_aged)
+            (replica.closed_until_s <= now_s or request.is_aged)
             and replica.can_take(request)
             and self._crashes.may_run(request, replica)
         )

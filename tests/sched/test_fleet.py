@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fmedge.sched import arrays
+from fmedge.sched import arrays, estimate
 from fmedge.sched.entries import arrival_after
 from fmedge.sched.fleet import (
     NUM_SCENARIOS,
@@ -77,6 +77,8 @@ def test_plain_bodies_give_what_compiled_ones_do(seed: int) -> None:
         row = fleet.assess(1000.0, candidate, sigma=0.2, num_scenarios=4, with_harm=True)
         rows.append((row, fleet.outlook(1000.0, "r", sigma=0.2, num_scenarios=4)[1]))
         rows[-1] += (fleet.speeds(), fleet.alone(1000.0, "r", candidate, sigma=0.1))
+        risks = fleet.risks(1000.0, ["r"], sigma=0.2, num_scenarios=4)
+        rows[-1] += (np.array([(risk.request_id, risk.p_hold) for risk in risks]),)
     for compiled, plain in zip(*rows, strict=True):
         np.testing.assert_allclose(compiled, plain, rtol=1e-9, atol=1e-12)
 
@@ -218,6 +220,30 @@ def test_the_rest_get_one_scenario_once_a_replica_is_enough() -> None:
     assert enough[:, Column.SCENARIOS].tolist() == [NUM_SCENARIOS, NUM_SCENARIOS, 1, 1]
     first = fleet.assess(NOW, candidate, ["d", "a", "b"], sigma=0.1, most_full=1)
     assert first[:, Column.SCENARIOS].tolist() == [NUM_SCENARIOS, 1, 1]
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32), least=st.sampled_from([0.5, 0.9, 1.0]))
+def test_risks_are_the_outlook_of_promises_that_may_not_hold(seed: int, least: float) -> None:
+    rng = np.random.default_rng(seed)
+    fleet = random_fleet(rng, None)
+    ids = fleet.requests_on("r")
+    for request_id in ids[::2]:
+        due_s = 1000.0 + float(rng.exponential(2.0))
+        fleet.set_promise(request_id, ttft_due_s=due_s, e2e_due_s=2 * due_s - 1000.0)
+    for num_scenarios in (1, 4):
+        found = fleet.risks(1000.0, ["r"], sigma=0.2, num_scenarios=num_scenarios, least=least)
+        order, rows = fleet.outlook(1000.0, "r", sigma=0.2, num_scenarios=num_scenarios)
+        likely = fleet.outlook(1000.0, "r", sigma=0.2, num_scenarios=1)[1]
+        lowest = min((likely[order.index(i), OutlookColumn.P_HOLD] for i in ids[::2]), default=1)
+        if lowest >= estimate.LIKELY_ENOUGH:
+            rows = likely
+        expected = [
+            (request_id, "r", pytest.approx(row[OutlookColumn.P_HOLD]))
+            for request_id, row in zip(order, rows, strict=True)
+            if request_id in ids[::2] and row[OutlookColumn.P_HOLD] < least
+        ]
+        assert found == expected
 
 
 def test_lengths_are_conditioned_on_what_is_produced() -> None:
