@@ -79,6 +79,15 @@ class Arrivals(Struct, frozen=True, kw_only=True):
     period_s: float = 86_400.0
     amplitude: float = 0.5
 
+    @property
+    def num_expected(self) -> float:
+        """Arrivals in all; inf without an end."""
+        mean_per_s = self.rate_per_s
+        if self.process == "bursts":
+            num_a_cycle = self.rate_per_s * self.off_s + self.burst_rate_per_s * self.on_s
+            mean_per_s = num_a_cycle / (self.off_s + self.on_s)
+        return mean_per_s * self.duration_s
+
 
 class Sender(Struct, frozen=True, kw_only=True):
     """Who asks for what, on what terms."""

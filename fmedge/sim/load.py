@@ -8,7 +8,7 @@ whatever its name.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from math import isfinite
+from math import inf, isfinite
 from os.path import expanduser
 from pathlib import Path
 
@@ -20,7 +20,17 @@ from fmedge.config.workloads import StreamConfig, TraceConfig, load_workload_fil
 from fmedge.errors import ConfigError
 from fmedge.sim import traces
 from fmedge.sim.lines import lines
-from fmedge.sim.parts import Part, Task, flattened, merged, select, shifted, until
+from fmedge.sim.parts import (
+    MAX_CALLS,
+    Part,
+    Task,
+    flattened,
+    merged,
+    select,
+    shifted,
+    too_many,
+    until,
+)
 from fmedge.sim.prompts import prompt_tokens
 from fmedge.sim.recorded import is_recorded, recorded
 from fmedge.sim.synthetic import stream_part
@@ -55,8 +65,10 @@ def load_workload(
     _check(rate, requests, skip, seed, longest, scale)
     parts, name = _parts(text, seed, classes or {})
     part = merged(parts)
-    if part.is_endless and requests is None:
-        raise ConfigError(f"{name}: has no end: say duration=SECONDS or requests=NUMBER")
+    if requests is None and part.num_expected == inf:
+        raise ConfigError(f"{name}: has no end: give a duration, or a number of requests")
+    if requests is None and part.num_expected > MAX_CALLS:
+        raise too_many(name)
     tasks = select(part.tasks, skip, requests, name)
     block_tokens = max(1, round(part.block_tokens * scale)) if part.block_tokens else 0
     first_s = tasks[0][0].at_s

@@ -26,13 +26,13 @@ Task = list[Call]
 
 
 class Part(Struct, frozen=True, kw_only=True):
-    """tasks: by the time of their first calls. block_tokens 0: no blocks. is_endless: somebody
-    else says how many are wanted."""
+    """tasks: by the time of their first calls. block_tokens 0: no blocks. num_expected:
+    tasks, where they are drawn; inf without an end."""
 
     tasks: Iterator[Task]
     block_tokens: int = 0
     workflows: dict[str, WorkflowSettings] = {}
-    is_endless: bool = False
+    num_expected: float = 0.0
 
 
 def merged(parts: Sequence[Part]) -> Part:
@@ -47,7 +47,7 @@ def merged(parts: Sequence[Part]) -> Part:
         tasks=heapq.merge(*numbered, key=_begin_s),
         block_tokens=block_tokens,
         workflows={name: found for part in parts for name, found in part.workflows.items()},
-        is_endless=any(part.is_endless for part in parts),
+        num_expected=sum(part.num_expected for part in parts),
     )
 
 
@@ -70,13 +70,15 @@ def select(tasks: Iterator[Task], skip: int, requests: int | None, source: str) 
         after = f" after the first {skip}" if skip else ""
         raise ConfigError(f"{source}: has {num_taken} requests{after}, not {requests}")
     if requests is None and num_taken >= MAX_CALLS:
-        raise ConfigError(
-            f"{source}: more than {MAX_CALLS} requests: say how long, or how many you want"
-        )
+        raise too_many(source)
     if not taken:
         after = f" after the first {skip}" if skip else ""
         raise ConfigError(f"{source}: has no request{after}")
     return taken
+
+
+def too_many(source: str) -> ConfigError:
+    return ConfigError(f"{source}: more than {MAX_CALLS} requests: say how many you want")
 
 
 def flattened(tasks: Sequence[Task]) -> tuple[Call, ...]:

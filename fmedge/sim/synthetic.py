@@ -61,12 +61,13 @@ def stream_part(stream: StreamConfig, *seed: int) -> Part:
     return Part(
         tasks=islice(tasks, stream.requests),
         block_tokens=BLOCK_TOKENS if has_blocks else 0,
-        is_endless=is_endless(stream),
+        num_expected=num_expected(stream),
     )
 
 
-def is_endless(config: StreamConfig | TaskConfig) -> bool:
-    return config.requests is None and config.arrivals.duration_s == inf
+def num_expected(config: StreamConfig | TaskConfig) -> float:
+    most = inf if config.requests is None else config.requests
+    return min(most, config.arrivals.num_expected)
 
 
 def num_blocks(num_tokens: int) -> int:

@@ -15,7 +15,7 @@ from fmedge.config.demand import MAX_TOKENS
 from fmedge.config.tasks import StageConfig, TaskConfig
 from fmedge.sim.arrivals import times
 from fmedge.sim.parts import Part, Task
-from fmedge.sim.synthetic import BLOCK_TOKENS, Draws, is_endless, num_blocks
+from fmedge.sim.synthetic import BLOCK_TOKENS, Draws, num_blocks, num_expected
 from fmedge.sim.workload import Call
 
 
@@ -25,7 +25,7 @@ def task_part(config: TaskConfig, *seed: int) -> Part:
         tasks=islice(_tasks(config, Draws(*seed)), config.requests),
         block_tokens=BLOCK_TOKENS if has_blocks else 0,
         workflows={config.settings.name: config.settings},
-        is_endless=is_endless(config),
+        num_expected=num_expected(config),
     )
 
 

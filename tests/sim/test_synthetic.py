@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fmedge.config.drawn import Arrivals
+from fmedge.config.drawn import Arrivals, Process
 from fmedge.errors import ConfigError
 from fmedge.sim.arrivals import times
 from fmedge.sim.load import load_workload, parse_promise, prompt_tokens, with_promise
@@ -73,22 +73,22 @@ def _gaps(workload: Workload) -> np.ndarray:
 
 
 def test_a_poisson_stream_has_its_rate_and_lengths():
-    workload = load_workload(f"poisson:rate=5,duration=2000,{LENGTHS}")
+    workload = load_workload(f"poisson:rate=5,duration=1000,{LENGTHS}")
     gaps = _gaps(workload)
-    assert gaps.mean() == pytest.approx(1 / 5, rel=0.04)
-    assert gaps.std() == pytest.approx(1 / 5, rel=0.06)
+    assert gaps.mean() == pytest.approx(1 / 5, rel=0.05)
+    assert gaps.std() == pytest.approx(1 / 5, rel=0.07)
     prompts = [call.num_prompt for call in workload.calls]
     outputs = [call.num_output for call in workload.calls]
-    assert np.quantile(prompts, (0.5, 0.95)) == pytest.approx((512, 2048), rel=0.05)
-    assert np.quantile(outputs, (0.5, 0.95)) == pytest.approx((128, 512), rel=0.05)
+    assert np.quantile(prompts, (0.5, 0.95)) == pytest.approx((512, 2048), rel=0.08)
+    assert np.quantile(outputs, (0.5, 0.95)) == pytest.approx((128, 512), rel=0.08)
     assert workload.calls[0].at_s == 0
 
 
-@pytest.mark.parametrize(("spec", "cv"), [("gamma:cv=3,", 3.0), ("gamma:cv=0.5,", 0.5),
-                                          ("uniform:", 0.0)])  # fmt: skip
-def test_gaps_vary_as_told(spec: str, cv: float):
-    gaps = _gaps(load_workload(f"{spec}rate=4,requests=20000,prompt=1,output=1"))
-    assert gaps.mean() == pytest.approx(1 / 4, rel=0.1)
+@pytest.mark.parametrize(("process", "cv"), [("gamma", 3.0), ("gamma", 0.5), ("uniform", 0.0)])
+def test_gaps_vary_as_told(process: Process, cv: float):
+    arrivals = Arrivals(process=process, rate_per_s=4, cv=cv or 1.0)
+    gaps = np.diff(list(islice(times(arrivals, np.random.default_rng(1)), 40_000)))
+    assert gaps.mean() == pytest.approx(1 / 4, rel=0.05)
     assert gaps.std() / gaps.mean() == pytest.approx(cv, rel=0.05, abs=1e-9)
 
 
@@ -126,6 +126,13 @@ def test_arrivals_rise_within_their_time(process, rate, start, duration, seed):
     found = list(islice(times(arrivals, np.random.default_rng(seed)), 2000))
     assert found == sorted(found)
     assert all(start <= at_s < start + duration for at_s in found)
+
+
+def test_what_is_too_much_is_found_while_it_is_drawn(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("fmedge.sim.parts.MAX_CALLS", 200)
+    with pytest.raises(ConfigError, match="more than 200 requests"):
+        load_workload("poisson:rate=5,duration=60,prompt=5,output=5")
+    assert len(load_workload("poisson:rate=5,duration=60,prompt=5,output=5", requests=200).calls)
 
 
 def test_a_stream_begins_alike_however_long_it_is():
@@ -313,8 +320,7 @@ SPEC = "poisson:rate=5,duration=60,prompt=512/2048,output=128/512"
         ("rate=5", "rate", "expected KEY=VALUE"),
     ],
 )
-def test_a_bad_line(old: str, new: str, message: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("fmedge.sim.parts.MAX_CALLS", 2000)
+def test_a_bad_line(old: str, new: str, message: str):
     load_workload(SPEC)
     with pytest.raises(ConfigError) as caught:
         load_workload(SPEC.replace(old, new))
