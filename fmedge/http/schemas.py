@@ -28,6 +28,8 @@ GrammarText = Annotated[str, Meta(max_length=1 << 20)]
 Regex = Annotated[str, Meta(max_length=65536)]
 Stop = Annotated[str, Meta(min_length=1, max_length=1024)]
 Stops = Annotated[list[Stop], Meta(max_length=16)]
+RoutersTrue = Annotated[Literal[True] | None, Meta(description="Only the default is known.")]
+RoutersFalse = Annotated[Literal[False] | None, Meta(description="Only the default is known.")]
 
 # Why a field whose type is null cannot have a value. Keyed by the field's name.
 REFUSED = {
@@ -184,6 +186,10 @@ class SamplingFields(Struct, forbid_unknown_fields=True, kw_only=True):
         | None
     ) = None
     sla: Annotated[Sla | None, Meta(description="The latency that is promised.")] = None
+    # SGLang's and vLLM's routers write these into whatever they pass on
+    no_stop_trim: RoutersFalse = None
+    skip_special_tokens: RoutersTrue = None
+    return_hidden_states: RoutersFalse = None
 
 
 class PromptCacheOptions(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -228,6 +234,10 @@ class ChatRequest(SamplingFields, kw_only=True):
         Annotated[list[Literal["text"]], Meta(min_length=1, max_length=1)] | None,
         Meta(description="Text only."),
     ] = None
+    continue_final_message: RoutersFalse = None
+    separate_reasoning: RoutersTrue = None
+    stream_reasoning: RoutersTrue = None
+    include_reasoning: RoutersTrue = None
     verbosity: Annotated[
         Literal["medium"] | None, Meta(description="Only the default is known.")
     ] = None

@@ -327,3 +327,13 @@ async def test_harmless_fields_are_accepted(endpoint: Endpoint):
 
 async def test_aliases_name_the_model(endpoint: Endpoint):
     assert (await body_of(await endpoint.chat(model="small")))["model"] == "tiny"
+
+
+async def test_what_routers_add_is_accepted(endpoint: Endpoint):
+    """As sglang-router 0.3.2 and vllm-router 0.1.17 pass a request on."""
+    response = await endpoint.chat(
+        logprobs=False, no_stop_trim=False, ignore_eos=False, continue_final_message=False,
+        skip_special_tokens=True, separate_reasoning=True, stream_reasoning=True,
+        return_hidden_states=False, include_reasoning=True,
+    )  # fmt: skip
+    assert response.status == 200

@@ -76,6 +76,8 @@ async def test_malformed_bodies(endpoint: Endpoint, body: bytes):
         ({"store": True}, "store", "false"),
         ({"modalities": ["audio"]}, "modalities[0]", "audio"),
         ({"verbosity": "high"}, "verbosity", "high"),
+        ({"return_hidden_states": True}, "return_hidden_states", "false"),
+        ({"separate_reasoning": False}, "separate_reasoning", "true"),
         ({"response_format": {"type": "xml"}}, "response_format.type", "json_schema"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "required"),
         (
