@@ -5,7 +5,8 @@ The rule: a front is started as its documentation says for several equal servers
 replicas what its users can tell it: their addresses, and how many requests one takes at once.
 """
 
+from bench.fronts.apart import Endpoints, apart
 from bench.fronts.commands import FRONTS
-from bench.fronts.start import front, why_absent
+from bench.fronts.start import Address, front, why_absent
 
-__all__ = ["FRONTS", "front", "why_absent"]
+__all__ = ["FRONTS", "Address", "Endpoints", "apart", "front", "why_absent"]
