@@ -26,7 +26,7 @@ from fmedge.config.cluster import ClusterConfig
 from fmedge.errors import ConfigError
 from fmedge.server import access, listener, logs
 from fmedge.server.emulation import config_of, plan_of
-from fmedge.server.lifecycle import raise_file_limit
+from fmedge.server.lifecycle import raise_file_limit, recording_of
 from fmedge.server.plan import ModelPlan, plan_models, serve_model
 from fmedge.server.promises import http_settings, workflow_settings
 from fmedge.server.provisioner import uses_of
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from fmedge.dispatch import Dispatcher
+    from fmedge.dispatch.record import Recorder
     from fmedge.http.settings import HttpSettings
     from fmedge.models.served import ServedModel
     from fmedge.replica.emulated.replica import EmulatedReplica
@@ -60,7 +61,8 @@ def run(config: Config, cluster: ClusterConfig) -> int:
     raise_file_limit()
     import uvloop
 
-    return uvloop.run(_Apart(config, cluster, plans, settings, tls).serve())
+    with recording_of(config) as recorder:
+        return uvloop.run(_Apart(config, cluster, plans, settings, tls, recorder).serve())
 
 
 class _Apart:
@@ -73,12 +75,14 @@ class _Apart:
         plans: Sequence[ModelPlan],
         settings: HttpSettings,
         tls: ssl.SSLContext | None,
+        recorder: Recorder | None,
     ) -> None:
         self._config = config
         self._cluster = cluster
         self._plans = {plan.name: plan for plan in plans}
         self._settings = settings
         self._tls = tls
+        self._recorder = recorder
         self._stop = Stop(config.server.drain_timeout_s)
         self._sockets: list[list[socket.socket]] = []
         self._dispatchers: list[Dispatcher] = []
@@ -166,6 +170,7 @@ class _Apart:
             CoreSettings(max_waiting=self._config.server.max_queued_requests),
             policy="least_outstanding",
             workflows=workflow_settings(self._config),
+            recorder=self._recorder,
         )
         self._dispatchers.append(dispatcher)
         dispatcher.add_replica(replica)

@@ -17,6 +17,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from fmedge.sched.profile import StepProfile
     from fmedge.server.backends import Backends
     from fmedge.server.emulated import Emulation
-    from fmedge.server.recording import Recording
     from fmedge.types import EngineInfo
 
 USUAL_KERNELS_S = 3.0
@@ -84,8 +84,7 @@ def run(
         state = StateStore(folder, is_writer=is_writer)
         import uvloop
 
-        record = config.server.record if lifeline_fd is None else ""
-        recording = _recording(record, config) if record else contextlib.nullcontext()
+        recording = recording_of(config) if lifeline_fd is None else contextlib.nullcontext()
         with contextlib.closing(state), KvPlaces(config.server) as kv, recording as recorder:
             server = _Server(
                 config, plans, settings, state, kv, tls, sockets, lifeline_fd, emulation, recorder
@@ -98,10 +97,13 @@ def run(
                 Path(config.server.unix_socket).parent.rmdir()
 
 
-def _recording(file: str, config: Config) -> Recording:
+def recording_of(config: Config) -> AbstractContextManager[Recorder | None]:
+    """The log of requests that the configuration asks for, if it does."""
+    if not config.server.record:
+        return contextlib.nullcontext()
     from fmedge.server.recording import Recording
 
-    return Recording(Path(file), workflow_settings(config))
+    return Recording(Path(config.server.record), workflow_settings(config))
 
 
 def build_dispatcher(
