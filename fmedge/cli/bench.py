@@ -28,7 +28,7 @@ VERBS = {
 }
 _ONLY_ALIKE = ("prompt_tokens", "output_tokens", "shared_prefix_tokens", "ignore_eos")
 _ONLY_PLAYED = ("lengths", "warmup_s", "headers", "label", "cluster", "out", "report", "sla",
-                "skip", "longest")  # fmt: skip
+                "skip", "longest", "prompt_seed")  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,9 +7,11 @@ same prompts; but for what counts down to the end of a task.
 from __future__ import annotations
 
 import random
+from hashlib import sha256
 from math import inf
 from typing import Any, Literal
 
+import msgspec
 from msgspec import Struct
 
 from fmedge.cli.bench_client import Client
@@ -20,6 +22,7 @@ from fmedge.sim.load import prompt_tokens
 from fmedge.sim.summary import due_times
 from fmedge.sim.workload import Call, Workload
 
+_MASK = (1 << 62) - 1
 Lengths = Literal["emulated", "forced", "free"]
 
 
@@ -28,7 +31,7 @@ class Manner(Struct, frozen=True, kw_only=True):
     seed, which `fmedge serve --emulate` reads; forced: max_tokens, and no end before it; free:
     max_tokens alone. style: prompts as token ids of [token_low, token_high) or as words,
     words_per_token x (size - overhead_tokens) of them. with_promises: in fmedge's own headers.
-    headers: of every request. extra: fields of every body."""
+    headers: of every request. extra: fields of every body. seed: of the prompts."""
 
     endpoint: Literal["completions", "chat"] = "completions"
     style: Literal["tokens", "text"] = "tokens"
@@ -59,6 +62,7 @@ class Requests:
         self._peer = peer
         self._manner = manner
         self._run_id = run_id
+        self._salt = int.from_bytes(sha256(b"%d" % manner.seed).digest()[:7], "little")
         self._roots_s = due_times(workload.calls)
         longest = max((call.num_output for call in workload.calls), default=1)
         self._most_tokens = 1 << max(0, longest - 1).bit_length()
@@ -103,7 +107,10 @@ class Requests:
 
     def _prompt(self, call: Call, place: int) -> list[int] | str:
         manner, size = self._manner, self._workload.block_tokens
-        index = place + (manner.seed << 32)
+        index = place + self._salt
+        if call.blocks:
+            blocks = tuple((block + self._salt) & _MASK for block in call.blocks)
+            call = msgspec.structs.replace(call, blocks=blocks)
         if manner.style == "tokens":
             packed = prompt_tokens(call, index, size, manner.token_low, manner.token_high)
             return memoryview(packed).cast("i").tolist()

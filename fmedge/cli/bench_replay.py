@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
+from pathlib import Path
+from time import time_ns
 from typing import Any
 
 import msgspec
@@ -49,6 +51,10 @@ def add_arguments(group: Any) -> None:
         "--promises", choices=["auto", "yes", "no"], default="auto",
         help="tell the server what each call is promised, in fmedge's headers [auto: to a fmedge]",
     )  # fmt: skip
+    group.add_argument(
+        "--prompt-seed", type=int, metavar="N",
+        help="of what prompts say; a server that has met them answers from its cache [new ones]",
+    )  # fmt: skip
     group.add_argument("--label", default="", metavar="TEXT", help="what reports call this run")
     group.add_argument("--cluster", default="", metavar="FILE", help="to keep with the result")
     group.add_argument("--out", metavar="FILE", help="write the whole run there, as JSON")
@@ -63,6 +69,10 @@ def run(args: argparse.Namespace, target: Target, url: str) -> int:
 
     if args.report:
         check_report(args.report, "--report")
+    if args.out and not Path(args.out).absolute().parent.is_dir():
+        raise ConfigError(f"--out {args.out}: there is no such folder")
+    if args.prompt_seed is None:
+        args.prompt_seed = time_ns() & 0x7FFFFFFF
     if args.prompt_style == "tokens" and args.endpoint == "chat":
         raise ConfigError("--prompt-style tokens needs --endpoint completions")
     workload = read_workload(args)
@@ -155,7 +165,7 @@ async def _manner(args: argparse.Namespace, client: Client, peer: Peer) -> Manne
         with_promises=args.promises == "yes" or (args.promises == "auto" and peer.is_fmedge),
         headers=tuple(args.headers),
         extra=args.extra,
-        seed=args.seed,
+        seed=args.prompt_seed,
     )
     if manner.style == "tokens":
         return manner
