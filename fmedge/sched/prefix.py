@@ -206,8 +206,9 @@ class PrefixCache:
                 holding = self._holdings[seq_id]
                 if holding.is_live or not live_only:
                     most = max(most, holding.num_held)
-            total += min(most, node.depth) - start
-            stack.extend(node.children.values())
+            if most > start:  # else nobody who counts holds what is below it
+                total += min(most, node.depth) - start
+                stack.extend(node.children.values())
         return total
 
 

@@ -7,7 +7,7 @@ or after it; time only goes forward.
 
 from __future__ import annotations
 
-from math import inf, nextafter
+from math import inf, nan, nextafter
 
 import numpy as np
 
@@ -145,12 +145,12 @@ class Engine:
         if column is None:
             return
         self._next_s = None
-        self._totals[at.IS_TOUCHED] = 1
         phase = self._ints[at.PHASE, column]
         if self._totals[at.IN_FLIGHT] and phase >= at.PREFILLING:
             self._ints[at.IS_CANCELLED, column] = 1
             self._cancelled.append(column)
             return
+        self._totals[at.IS_TOUCHED] = 1
         self._take_out(column)
 
     def advance(self, now_s: float) -> None:
@@ -222,6 +222,12 @@ class Engine:
         return float(self._floats[at.BUSY])
 
     @property
+    def stepped_s(self) -> float:
+        """When the last step ended; -inf before any. Once an idle engine got work again, when it
+        did."""
+        return float(self._floats[at.CLOCK]) if self._totals[at.NUM_STEPS] else -inf
+
+    @property
     def num_steps(self) -> int:
         """That have ended."""
         return int(self._totals[at.NUM_STEPS])
@@ -247,6 +253,17 @@ class Engine:
             told = self._cached_before.get(request_id, 0)
             return self._cached.get(request_id, told)
         return 0 if self._seating is None else self._seating.num_cached(column)
+
+    def num_emitted(self, request_id: int) -> int:
+        """Tokens that a request has given here, by the steps that have ended; 0 of one that is not
+        here."""
+        column = self._columns.get(request_id)
+        return 0 if column is None else int(self._ints[at.EMITTED, column])
+
+    def timings(self, request_id: int) -> tuple[float, float]:
+        """(queue_s, prefill_s) of a request that has begun, as `StepTimings` has them; nan where
+        it is not known."""
+        return 0.0, nan
 
     # how it gets on
 

@@ -64,6 +64,10 @@ class Kv:
         self._is_exact = spec.is_recurrent
 
     @property
+    def has_pool(self) -> bool:
+        return self._cells is not None
+
+    @property
     def num_used(self) -> int:
         """Cells of the pool that hold something."""
         return 0 if self._cells is None else self._cells.num_used

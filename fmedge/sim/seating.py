@@ -28,7 +28,7 @@ class Seating:
         ints[at.TOTALS, at.IS_PLACED] = 1
         for column, one in placed.items():
             if ints[at.PHASE, column] >= at.PREFILLING:
-                self._look_at(ints, column, one)
+                one.num_computed = int(ints[at.COMPUTED, column])
                 self._kv.adopt(one, int(ints[at.SEQ_ID, column]))
 
     def add(self, column: int, placed: Placed) -> None:
@@ -44,13 +44,13 @@ class Seating:
         rates = StepRates(float(floats[at.PREFILL_RATE]), float(floats[at.DECODE_RATE]))
         budget = budget_of(ints, floats)
         present = ints[at.ORDER, : totals[at.NUM_PRESENT]].tolist()
-        phases, tokens = ints[at.PHASE].tolist(), ints[at.TOKENS].tolist()
+        phases = ints[at.PHASE].tolist()
         num_begun = sum(phases[column] >= at.PREFILLING for column in present)
         ahead = 0
         for column in present:
             placed = self._placed[column]
             if phases[column] == at.PREFILLING:
-                ahead += tokens[column] - placed.num_computed
+                ahead += placed.num_tokens - placed.num_computed
             if phases[column] != at.ADMITTED:
                 continue
             if ahead >= budget:
@@ -62,7 +62,7 @@ class Seating:
                 ints[at.PHASE, column] = at.PREFILLING
                 ints[at.COMPUTED, column] = placed.num_computed
                 ints[at.SEQ_ID, column] = placed.seq_id
-                ahead += tokens[column] - placed.num_computed
+                ahead += placed.num_tokens - placed.num_computed
                 num_begun += 1
         free = self._kv.num_free()
         if free is not None:
@@ -93,11 +93,12 @@ class Seating:
     def leave(self, ints: Any, columns: list[int]) -> None:
         """Requests are out of the arrays; what they leave in KV stays as it does in the engine.
         columns: in the order in which they left, those of one step by sequence id."""
-        self._sync(ints)
+        if self._kv.has_pool:
+            self._sync(ints)
         for column in columns:
             placed = self._placed.pop(column)
             if placed.seq_id != NO_ID:
-                self._look_at(ints, column, placed)
+                placed.num_computed = int(ints[at.COMPUTED, column])
                 self._kv.finish(placed)
         ints[at.TOTALS, at.KV_USED] = self._kv.num_used
 
@@ -111,11 +112,11 @@ class Seating:
         ints[at.TOTALS, at.KV_USED] = self._kv.num_used
 
     def _sync(self, ints: Any) -> None:
+        """Have KV know what all live requests have computed."""
+        tokens, computed = ints[at.TOKENS].tolist(), ints[at.COMPUTED].tolist()
+        phases = ints[at.PHASE].tolist()
         for column, placed in self._placed.items():
-            self._look_at(ints, column, placed)
+            placed.num_tokens = tokens[column]
+            placed.num_computed = computed[column]
+            placed.is_decoding = phases[column] == at.DECODING
         self._kv.sync()
-
-    def _look_at(self, ints: Any, column: int, placed: Placed) -> None:
-        placed.num_tokens = int(ints[at.TOKENS, column])
-        placed.num_computed = int(ints[at.COMPUTED, column])
-        placed.is_decoding = bool(ints[at.PHASE, column] == at.DECODING)

@@ -112,16 +112,18 @@ def complete(ints: Any, floats: Any, log: Any, is_peek: bool) -> tuple[int, int]
         if ints[at.LEFT, column] == 0 or not is_told:
             num_left += 1
             num_notable += 1 if is_told else 0
+    has_dropped = False
     i = totals[at.NUM_PRESENT] - 1
     while num_left > 0 and i >= 0:
         column = order[i]
         if ints[at.LEFT, column] == 0 or ints[at.IS_CANCELLED, column] != 0:
+            has_dropped = has_dropped or ints[at.LEFT, column] > 0
             if not is_peek:
                 kind = at.HAS_ENDED if ints[at.IS_CANCELLED, column] == 0 else at.IS_GONE
                 note(ints, floats, log, column, kind)
             take_out(ints, column)
         i -= 1
-    if totals[at.IS_PLANNED] != 0:
+    if totals[at.IS_PLANNED] != 0 and not has_dropped:
         num_running = totals[at.NUM_RUNNING]
         is_full = num_running == totals[at.SLOTS] or num_running == totals[at.NUM_PRESENT]
         is_decoding = num_running == totals[at.NUM_DECODING]

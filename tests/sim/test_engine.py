@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import defaultdict
 from collections.abc import Sequence
 from math import inf
@@ -15,6 +16,7 @@ from fmedge.replica.loop import EngineLoop
 from fmedge.replica.protocol import Failed, Step, Submit, WorkerMessage
 from fmedge.sched.emulation import Noise, ReplicaSpec
 from fmedge.sched.steptime import Curve, StepModel
+from fmedge.sim import kernels, queueing, stepping
 from fmedge.sim.engine import Engine
 from fmedge.types import EngineSettings, SamplingParams, TokenLogprobs
 from tests.fakes import EOG, FakeVocab, pack
@@ -30,7 +32,7 @@ MODEL = StepModel(
 )
 
 
-NUM_CASES = 200
+NUM_CASES = 120
 
 
 class Visit(Struct, frozen=True):
@@ -61,15 +63,18 @@ def drawn_visits(rng: Random) -> list[Visit]:
         return rng.uniform(0.0, 0.4) if rng.random() < probability else None
 
     shared = rng.choice((0.0, 0.5, 1.0))
+    shortest, longest = rng.choice(((1, 20), (1, 60), (1, 150), (80, 150)))
+    hurry = rng.choice((0.1, 1.0))
+    stems = rng.choice(((0, 3), (0, 3, 20, 40, 60)))
     return [
         Visit(
-            after_s=gap(),
+            after_s=gap() * hurry,
             prompt=(
                 1,
-                *_STEM[: rng.choice((0, 3, 20, 40, 60))],
+                *_STEM[: rng.choice(stems)],
                 *(rng.randint(3, 8) for _ in range(rng.randint(0, 12))),
             ),
-            length=rng.randint(1, 60),
+            length=rng.randint(shortest, longest),
             is_stopped=rng.random() < 0.5,
             priority=rng.choice((0, 0, 0, 1, -1)),
             cache_key=rng.choice(("", "", "a")),
@@ -92,7 +97,7 @@ def drawn_spec(rng: Random) -> ReplicaSpec:
             ctx_size=rng.choice((81, 200)),
             slots=slots,
             kv_unified=kv_unified,
-            kv_tokens=rng.choice((0, 90, 150, 300)),
+            kv_tokens=rng.choice((0, 60, 90, 150, 200)),
             batch_size=rng.choice((16, 64, 512)),
         ),
         steps=MODEL,
@@ -203,7 +208,7 @@ def by_the_loop(spec: ReplicaSpec, wanted: Sequence[Visit]) -> Told:
     ) -> OwnTokens:
         return OwnTokens(1000 + params.seed, lengths[params.seed] - num_emitted)
 
-    loop = EngineLoop(engine, emit, clock=clock, new_sampler=new_sampler)  # type: ignore[arg-type]
+    loop = EngineLoop(engine, emit, clock=clock, new_sampler=new_sampler)
     at_s = 0.0
     for i, visit in enumerate(wanted):
         at_s += visit.after_s
@@ -337,8 +342,12 @@ def compare(spec: ReplicaSpec, wanted: Sequence[Visit]) -> None:
     watched = by_the_engine(spec, true.asked, sorted(true.tokens))
     for at_s, counts in true.tokens.items():
         assert watched.tokens[at_s] == counts, at_s
-    for at_s, prefilled in true.prefilled.items():
-        assert watched.prefilled[at_s] == prefilled, at_s
+    is_so: dict[int, int] = {}
+    is_told: dict[int, int] = {}
+    for at_s in sorted(true.prefilled):
+        is_so |= true.prefilled[at_s]
+        is_told |= watched.prefilled[at_s]
+        assert is_told == is_so, at_s
     assert set(watched.steps) <= set(true.steps)
     told = by_the_engine(spec, true.asked, ())
     for one in (watched, told):
@@ -349,3 +358,115 @@ def compare(spec: ReplicaSpec, wanted: Sequence[Visit]) -> None:
         assert one.num_steps == len(true.steps)
         assert one.busy_s == pytest.approx(sum(step[-1] for step in true.steps))
         assert one.num_preempted == true.num_preempted
+
+
+def spec_of(slots: int = 4) -> ReplicaSpec:
+    return ReplicaSpec(
+        name="r",
+        model="m",
+        engine=EngineSettings(model_path="", slots=slots, ctx_size=400),
+        steps=MODEL,
+    )
+
+
+def test_plain_functions_and_compiled_ones_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(6):
+        rng = Random(seed)
+        spec, wanted = drawn_spec(rng), drawn_visits(rng)
+        asked = by_the_loop(spec, wanted).asked
+        compiled = by_the_engine(spec, asked, ())
+        with monkeypatch.context() as patch:
+            patch.setattr(kernels, "run", stepping.run)
+            for name in ("put", "take_out", "send_back"):
+                patch.setattr(kernels, name, getattr(queueing, name))
+            plain = by_the_engine(spec, asked, ())
+        assert plain.ended == compiled.ended
+        assert plain.tokens == compiled.tokens
+
+
+def test_hundreds_wait_and_end_in_order_of_priority_within_one_call() -> None:
+    engine = Engine(spec_of(slots=1))
+    for i in range(300):
+        engine.submit(0.0, i, 20, 2, priority=i % 3)
+    assert engine.num_waiting == 300
+    engine.advance(1e9)
+    ends = [i for i, _, is_last in engine.ended() if is_last]
+    assert ends == sorted(range(300), key=lambda i: (-(i % 3), i))
+    assert dict(engine.tokens()) == dict.fromkeys(range(300), 2)
+    assert engine.next_s == inf
+    assert engine.num_running == engine.num_waiting == 0
+
+
+def test_an_end_by_the_models_own_token_takes_a_step_more() -> None:
+    ends = []
+    for is_stopped in (False, True):
+        engine = Engine(spec_of())
+        engine.submit(1.0, 7, 20, 3, is_stopped=is_stopped)
+        engine.advance(100.0)
+        assert engine.tokens() == [(7, 3)]
+        assert [is_last for _, _, is_last in engine.ended()] == [False, True]
+        ends.append(1.0 + engine.busy_s)
+        assert engine.num_steps == 3 + is_stopped
+    assert ends[1] - ends[0] == pytest.approx(MODEL.step_s(0, 1, 22))
+
+
+def test_the_context_ends_what_would_go_on() -> None:
+    engine = Engine(spec_of())
+    engine.submit(0.0, 1, 390, 50, is_stopped=True)
+    engine.advance(1e3)
+    assert engine.tokens() == [(1, 10)]
+    engine.submit(2e3, 2, 400, 5, num_emitted=20)
+    assert engine.ended()[-1] == (2, 2e3, True)
+
+
+def test_a_step_under_way_is_not_changed() -> None:
+    alone = Engine(spec_of())
+    alone.submit(0.0, 1, 300, 4)
+    first_s = alone.next_s
+    engine = Engine(spec_of())
+    engine.submit(0.0, 1, 300, 4)
+    engine.submit(first_s / 2, 2, 300, 4)
+    assert engine.next_s == first_s
+    engine.advance(first_s)
+    assert engine.ended() == [(1, first_s, False)]
+    assert engine.next_s > first_s + MODEL.step_s(300, 1)
+
+
+def test_a_cached_prefix_is_told_until_the_end_was() -> None:
+    engine = Engine(spec_of())
+    prompt = pack(range(3, 103))
+    engine.submit(0.0, 1, 100, 2, prompt=prompt)
+    engine.advance(10.0)
+    engine.submit(10.0, 2, 100, 2, prompt=prompt)
+    engine.advance(20.0)
+    assert [i for i, _, is_last in engine.ended() if is_last] == [1, 2]
+    assert engine.num_cached(1) == 0
+    assert engine.num_cached(2) == 99
+    assert (2, 100) in engine.prefilled()
+
+
+@pytest.mark.parametrize(
+    ("num_tokens", "num_left", "prompt", "says"),
+    [
+        (400, 1, b"", "between 1 and 399 fit replica r"),
+        (0, 1, b"", "a prompt of 0 tokens"),
+        (10, 0, b"", "request 5 has no token left"),
+        (10, 1, b"\0" * 4, "not as long"),
+    ],
+)
+def test_what_cannot_run_is_said(num_tokens: int, num_left: int, prompt: bytes, says: str) -> None:
+    engine = Engine(spec_of())
+    with pytest.raises(ValueError, match=says):
+        engine.submit(0.0, 5, num_tokens, num_left, prompt=prompt)
+    assert engine.next_s == inf
+
+
+def test_a_thousand_engines_take_little_time_and_memory() -> None:
+    tracemalloc.start()
+    engines = [Engine(spec_of()) for _ in range(1000)]
+    num_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert num_bytes < 80e6
+    for i, engine in enumerate(engines):
+        engine.submit(0.0, i, 20, 5)
+    assert len({engine.next_s for engine in engines}) == 1
