@@ -52,6 +52,8 @@ the scheduler has lost it."""
 
 EVENTS_A_REPORT = 256
 
+NOTHING_TOLD = StepRates()
+
 
 class Engine(Protocol):
     """One replica's engine (`sim.engine.Engine` says what each of these is)."""
@@ -170,7 +172,7 @@ def prompts_of(workload: Workload, chosen: Rules) -> Prompts:
 class _Replica:
     """live: what is told of its speed, corrected; None where nobody asks."""
 
-    __slots__ = ("engine", "index", "live", "model", "name", "num_steps")
+    __slots__ = ("engine", "index", "live", "model", "name", "num_steps", "rates")
 
     def __init__(self, index: int, spec: ReplicaSpec, engine: Engine) -> None:
         self.index = index
@@ -178,7 +180,8 @@ class _Replica:
         self.model = spec.model
         self.engine = engine
         self.live: LiveModel | None = None
-        self.num_steps = 0  # that the core knows of
+        self.num_steps = 0  # that the core knows of, as
+        self.rates = NOTHING_TOLD
 
 
 class _World:
@@ -412,8 +415,13 @@ class _World:
             return
         replica.num_steps = num_steps
         stepped_s = engine.stepped_s
+        told = rates = engine.rates
+        if rates == replica.rates:
+            told = NOTHING_TOLD  # as a step that only decodes
+        replica.rates = rates
         if replica.live is None:
-            self._core.on_step(stepped_s, replica.name, _facts((), engine.rates))
+            if told is rates:
+                self._core.on_step(stepped_s, replica.name, _facts((), rates))
             return
         for num_prefill, num_decoding, num_kv, attention, step_s in engine.samples():
             replica.live.observe(num_prefill, num_decoding, num_kv, attention, step_s)
@@ -421,7 +429,7 @@ class _World:
             stepped_s,
             replica.name,
             engine.tokens(),
-            _facts(engine.prefilled(), engine.rates),
+            _facts(engine.prefilled(), told),
         )
 
     def _carry_out(self, now_s: float, effects: Iterable[Effect]) -> None:
