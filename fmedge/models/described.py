@@ -46,8 +46,6 @@ QUANTS: dict[str, tuple[str, str, str]] = {
 """By file type, ggml's types of most matrices, of those that llama.cpp's quantiser gives more bits
 in half of the layers (values, and the way down), and of the head."""
 
-log = logging.getLogger(__name__)
-
 
 def described_model(figures: Figures, folder: Path, where: str) -> Path:
     """The file of these figures in `folder`, written if it is not there. `where`: whose they are,
@@ -165,6 +163,7 @@ def _write(path: Path, figures: Figures, tensors: dict[str, tuple[tuple[int, ...
     import gguf
     import numpy as np
 
+    logging.getLogger("gguf").setLevel(logging.WARNING)  # it tells everybody what it writes
     writer = gguf.GGUFWriter(path, _architecture(figures))
     try:
         _add_keys(writer, figures)
