@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from fmedge.config.drawn import PROCESSES, promise_of
+from fmedge.config.drawn import PROCESSES
 from fmedge.config.promises import SlaConfig, check_class
 from fmedge.config.values import convert, nearest
 from fmedge.config.workloads import StreamConfig, stream
@@ -78,30 +78,20 @@ def parse_spec(text: str, promises: Mapping[str, Promise]) -> StreamConfig:
     )
 
 
-def parse_promise(text: str, promises: Mapping[str, Promise]) -> Promise:
-    """A class by its name, or figures of its own: ttft_ms=500,e2e_ms=10000. ConfigError."""
-    if "=" not in text:
-        return promise_of(text, "sla", promises)
-    limits: dict[str, float] = {}
-    for key, value in _pairs(text, "sla", (*_LIMITS, "target")):
-        limits[key] = _number(value, f"sla: {key}")
-    return _promise(limits, "sla")
-
-
 def _promise(limits: Mapping[str, float], where: str) -> Promise:
     sla: SlaConfig = convert(dict(limits), SlaConfig, where)
     check_class(sla, where)
     return sla.promise("")
 
 
-def _pairs(text: str, where: str, keys: tuple[str, ...] = _KEYS) -> list[tuple[str, str]]:
+def _pairs(text: str, where: str) -> list[tuple[str, str]]:
     pairs: dict[str, str] = {}
     for part in text.split(","):
         key, sep, value = (piece.strip() for piece in part.partition("="))
         if not sep or not value:
             raise ConfigError(f"{where}: expected KEY=VALUE,..., got {part!r}; such as {EXAMPLE}")
-        if key not in keys:
-            hint = nearest(key, keys) or f"; known are {', '.join(keys)}"
+        if key not in _KEYS:
+            hint = nearest(key, _KEYS) or f"; known are {', '.join(_KEYS)}"
             raise ConfigError(f"{where}: unknown key {key!r}{hint}")
         if key in pairs:
             raise ConfigError(f"{where}: {key} is said twice")

@@ -15,7 +15,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from fmedge.config.drawn import Sender
-from fmedge.config.workload_spec import EXAMPLE, is_spec, parse_promise, parse_spec
+from fmedge.config.workload_spec import EXAMPLE, is_spec, parse_spec
 from fmedge.config.workloads import StreamConfig, TraceConfig, load_workload_file
 from fmedge.errors import ConfigError
 from fmedge.sim import traces
@@ -38,7 +38,7 @@ from fmedge.sim.tasks import task_part
 from fmedge.sim.workload import Call, Workload
 from fmedge.types import BEST_EFFORT, Promise
 
-__all__ = ["at_rate", "load_workload", "parse_promise", "prompt_tokens", "with_promise"]
+__all__ = ["at_rate", "load_workload", "prompt_tokens"]
 
 
 def load_workload(
@@ -99,11 +99,6 @@ def at_rate(workload: Workload, per_s: float) -> Workload:
         for call in workload.calls
     )
     return replace(workload, calls=calls)
-
-
-def with_promise(workload: Workload, promise: Promise) -> Workload:
-    """The same calls, each with this promise of its own."""
-    return replace(workload, calls=tuple(replace(call, promise=promise) for call in workload.calls))
 
 
 def _parts(text: str, seed: int, classes: Mapping[str, Promise]) -> tuple[list[Part], str]:

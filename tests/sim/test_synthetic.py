@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fmedge.config.drawn import Arrivals, Process
 from fmedge.errors import ConfigError
 from fmedge.sim.arrivals import times
-from fmedge.sim.load import load_workload, parse_promise, prompt_tokens, with_promise
+from fmedge.sim.load import load_workload, prompt_tokens
 from fmedge.sim.workload import Call, Workload
 from fmedge.types import Promise
 
@@ -283,11 +283,8 @@ def test_promises_of_one_line():
     assert {call.promise for call in by_name.calls} == {classes["chat"]}
     figures = load_workload(f"{spec},ttft_ms=500,e2e_ms=4000")
     assert {call.promise for call in figures.calls} == {Promise(ttft_s=0.5, e2e_s=4.0)}
-    promise = parse_promise("e2e_ms=4000,target=0.95", classes)
-    assert promise == Promise(e2e_s=4.0, target=0.95)
-    assert {call.promise for call in with_promise(by_name, promise).calls} == {promise}
     with pytest.raises(ConfigError, match="no class 'chart'; did you mean 'chat'"):
-        parse_promise("chart", classes)
+        load_workload(f"{spec},sla=chart", classes=classes)
 
 
 SPEC = "poisson:rate=5,duration=60,prompt=512/2048,output=128/512"
