@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from fmedge.cli import bench_replay
+from fmedge.cli import bench_options
 from fmedge.cli.bench_client import Client, Load, Target, run_load
 from fmedge.cli.bench_live import Progress, shown
 from fmedge.cli.bench_peer import calibrated, first_model
@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     group = parser.add_argument_group("a workload, instead of requests that are all alike")
     add_workload(group)
-    bench_replay.add_arguments(group)
+    bench_options.add_arguments(group)
     parser.epilog = "; ".join(f"fmedge bench {verb}: {text}" for verb, (_, text) in VERBS.items())
     add_settings(parser, "client")
 
@@ -85,6 +85,8 @@ def run(args: argparse.Namespace) -> int:
     target = Target.parse(client.url, client.api_key)
     if args.workload:
         _check_unused(args, _ONLY_ALIKE, "means nothing with --workload, which says it")
+        from fmedge.cli import bench_replay
+
         return bench_replay.run(args, target, client.url)
     _check_unused(args, _ONLY_PLAYED, "needs --workload")
     if args.prompt_style == "tokens" and args.endpoint == "chat":
