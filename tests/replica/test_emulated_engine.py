@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -281,6 +283,26 @@ def test_a_grammar_is_followed_to_its_end() -> None:
     assert set(texts[1].rstrip(b"c")) <= set(b"ab")
     assert texts[2] in (b"yes", b"no")
     assert run.finish == {1: "stop", 2: "stop"}
+    run.loop.close()
+
+
+def test_a_loop_says_when_it_could_only_wait_for_a_grammar() -> None:
+    run = Run(spec_of())
+    assert not run.loop.awaits_compiler
+    is_free = threading.Event()
+    run.loop._intake._compiler._executor = executor = ThreadPoolExecutor(1)
+    executor.submit(is_free.wait, 30.0)
+    run.submit(1, [5], 3, grammar=Grammar("start: /[ab]+/"))
+    assert run.loop.awaits_compiler
+    run.submit(2, [6], 30)
+    assert not run.loop.awaits_compiler
+    run.loop.run_step()
+    assert not run.loop.awaits_compiler  # one decodes
+    run.loop.cancel((2,))
+    assert run.loop.awaits_compiler
+    is_free.set()
+    run.to_the_end()
+    assert run.finish[1] == "stop"
     run.loop.close()
 
 

@@ -42,6 +42,9 @@ COMPILER_POLL_S = 0.005
 TIMER_S = 0.0005
 """Half of what event loops' timers count in: what is due within it is due."""
 
+AIM_S = 0.0004
+"""Timers are late by up to what they count in; aimed so early, by half of it on average."""
+
 log = logging.getLogger(__name__)
 
 
@@ -199,7 +202,7 @@ class EmulatedReplica:
             self._wake_at(now_s)
 
     def _wake_at(self, due_s: float) -> None:
-        delay_s = max(0.0, due_s - self._clock())
+        delay_s = max(0.0, due_s - self._clock() - AIM_S)
         self._timer = asyncio.get_running_loop().call_later(delay_s, self._wake)
 
     def _wake(self) -> None:
