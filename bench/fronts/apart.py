@@ -45,13 +45,14 @@ class _Line(msgspec.Struct):
 async def apart(
     cluster: Path, folder: Path, arguments: Sequence[str] = ()
 ) -> AsyncIterator[Endpoints]:
-    """The endpoints while the block runs; the log in `folder`. arguments: more of the command's.
+    """The endpoints while the block runs; the log in `folder`. cluster: absolute, or from the
+    repository's root. arguments: more of the command's.
     ServerError when they do not start, with the end of the log."""
     log = folder / "apart.log"
     kept = {key: value for key, value in os.environ.items() if not key.startswith("FMEDGE_")}
     with log.open("ab") as output:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "fmedge", "serve", "--emulate", os.path.abspath(cluster), "--apart",
+            sys.executable, "-m", "fmedge", "serve", "--emulate", str(cluster), "--apart",
             "--port", "0", "--log-level", "warning", *arguments,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE, cwd=REPOSITORY,
