@@ -132,7 +132,7 @@ def _read(path: Path) -> tuple[list[Header], list[Logged]]:
         if not line.endswith(b"\n"):
             break
         try:
-            if line.startswith(b'{"fmedge_log"'):
+            if not headers or line.startswith(b'{"fmedge_log"'):
                 headers.append(header.decode(line))
             else:
                 found.append(request.decode(line))
