@@ -6,13 +6,18 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from fmedge.cli import EXIT_NO_PLAN
 from fmedge.cli.options import add_config_file, add_settings, read_config
 from fmedge.cli.pull import fetch_missing
+from fmedge.config import Config, settings
 from fmedge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fmedge.sched.provision.device import Device
+    from fmedge.sched.provision.plan import Plan
 
 
 class _ModelAction(argparse.Action):
@@ -61,6 +66,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="plan for the devices described there instead of those that are here",
     )  # fmt: skip
     group.add_argument(
+        "--cluster", metavar="FILE",
+        help="plan a cluster file, with its own models, devices and demand, as serve --emulate and "
+             "simulate do",
+    )  # fmt: skip
+    group.add_argument(
         "--demand", metavar="FILE", help="what requests to expect [one user, then as many as fit]"
     )
     group.add_argument(
@@ -77,25 +87,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = read_config(args, "defaults")
+    if args.cluster:
+        return _report(args, lambda: _plan_cluster(args, config))
     if not config.models:
         raise ConfigError(
             "no model to plan for: name one with --model PATH, --model hf:ORG/REPO, or a [[model]] "
             "of the config file (fmedge list shows what is on this machine)"
         )
     fetch_missing(file for model in config.models for file in (model.model, *model.quantisations))
+    return _report(args, lambda: _plan(args, config))
+
+
+def _plan(args: argparse.Namespace, config: Config) -> tuple[Plan, Sequence[Device]]:
     import asyncio
 
-    from fmedge.cli.plan_report import plan_json, show, show_refusal
-    from fmedge.sched.provision.plan import NoPlanError
     from fmedge.server.planning import load_streams, plan_for
 
     demand = load_streams(config, args.demand or "")
+    return asyncio.run(
+        plan_for(config, devices_file=args.devices_file or "", demand=demand, exclude=args.exclude)
+    )
+
+
+def _plan_cluster(args: argparse.Namespace, config: Config) -> tuple[Plan, Sequence[Device]]:
+    given = {
+        "--model": getattr(args, "models", None),
+        "--devices": args.devices_file,
+        "--demand": args.demand,
+        "--exclude": args.exclude or None,
+        **{s.flag: getattr(args, s.key, None) for s in settings("defaults") if s.key != "devices"},
+    }
+    for flag, value in given.items():
+        if value is not None:
+            raise ConfigError(f"{flag} and --cluster: say it in {args.cluster}, which is complete")
+    from fmedge.config.cluster import load_cluster
+    from fmedge.server.emulation import devices_of, specs_of
+
+    cluster = load_cluster(args.cluster, config.sla)
+    fetch_missing(model.file for model in cluster.models if model.file)
+    found, _ = specs_of(cluster, config)
+    return found, devices_of(cluster)
+
+
+def _report(args: argparse.Namespace, make: Callable[[], tuple[Plan, Sequence[Device]]]) -> int:
+    from fmedge.cli.plan_report import plan_json, show, show_refusal
+    from fmedge.sched.provision.plan import NoPlanError
+
     try:
-        found, devices = asyncio.run(
-            plan_for(
-                config, devices_file=args.devices_file or "", demand=demand, exclude=args.exclude
-            )
-        )
+        found, devices = make()
     except NoPlanError as error:
         if args.json:
             print(json.dumps({"error": str(error), "changes": list(error.changes)}))

@@ -146,6 +146,30 @@ def test_wrong_input_is_one_line(
     assert len(shown.strip().splitlines()) == 1
 
 
+def test_a_cluster_file_is_planned_with_its_own_models(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "cluster.toml"
+    file.write_text(
+        f"""{TWO_CARDS}
+        [[model]]
+        name = "mine"
+        layers = 8
+        embedding = 1024
+        feed_forward = 2048
+        heads = 8
+        kv_heads = 2
+        slots = 4
+        replicas = 2
+        """
+    )
+    assert main(["plan", "--cluster", str(file), "--json"]) == 0
+    replicas = json.loads(capsys.readouterr().out)["replicas"]
+    assert [(r["name"], r["slots"]) for r in replicas] == [("mine/0", 4), ("mine/1", 4)]
+    assert main(["plan", "--cluster", str(file), "--no-mmap"]) == 2
+    assert "--mmap and --cluster" in capsys.readouterr().err
+
+
 def test_a_demand_for_a_model_that_is_not_planned(
     folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
