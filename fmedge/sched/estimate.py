@@ -70,7 +70,7 @@ O_P_HOLD, O_TTFT, O_TTFT_P90, O_E2E, O_E2E_P90, O_TPOT = 0, 1, 2, 3, 4, 5
 O_SLACK, O_IS_RUNNING, O_START, O_LEFT, O_PREEMPTED = 6, 7, 8, 9, 10
 
 # kinds of `run`
-ASSESS, ALONE, OUTLOOK, SPEEDS, RISKS = 0, 1, 2, 3, 4
+ASSESS, ALONE, OUTLOOK, SPEEDS, RISKS, FIRST_ENOUGH = 0, 1, 2, 3, 4, 5
 
 # columns of `risks`
 R_REQUEST_ID, R_REPLICA, R_P_HOLD = 0, 1, 2
@@ -355,11 +355,13 @@ def assess(
     without: int,
     stop_at: float,
     most_full: int,
+    ends: bool,
     out: Any,
-) -> None:
+) -> int:
     """The candidate on each of `replicas` (int64[n]) with cached[i] (int64[n]) of its tokens held
     there: out float64[n, P_E2E + 1]. Once a replica reaches stop_at, or most_full have had them,
-    the others get one scenario and no harm."""
+    the others get one scenario and no harm, or, where it `ends`, are not looked at. How many
+    were."""
     draw_lengths(a.state, a.cdfs, a.draws, a.strata, 0)
     is_enough = False
     for i in range(len(replicas)):
@@ -378,6 +380,9 @@ def assess(
             out[i],
         )
         is_enough = is_enough or out[i, P_HOLD] - out[i, HARM] >= stop_at
+        if is_enough and ends:
+            return i + 1
+    return len(replicas)
 
 
 def outlook(
@@ -530,7 +535,7 @@ def run(
     if kind == SPEEDS:
         speeds(a, replicas, out)
         return 0
-    assess(
+    return assess(
         a,
         replicas,
         cached,
@@ -543,6 +548,6 @@ def run(
         without,
         stop_at,
         most_full,
+        kind == FIRST_ENOUGH,
         out,
     )
-    return 0

@@ -49,6 +49,8 @@ Sigmas = float | tuple[float, float, float]
 e2e)."""
 
 
+NUM_COLUMNS = len(Column)  # of an enumeration, which takes a while to count
+
 _ROW = Struct(f"{arrays.NUM_FIELDS}d")
 
 
@@ -389,19 +391,9 @@ class Fleet:
         given, has P_HOLD - HARM of this, the following get one scenario and no harm; so do those
         after the first most_full. KeyError.
         """
-        chosen = self._replicas if names is None else names
-        n = len(chosen)
-        replicas, held = self._replicas, candidate.num_cached
-        indices, cached = self._store.scratch(n)
-        indices[:] = [replicas[name].index for name in chosen]
-        if isinstance(held, int):
-            cached.fill(held)
-        elif held:
-            cached[:] = [held.get(name, 0) for name in chosen]
-        else:
-            cached.fill(0)
+        indices, cached = self._places(candidate, self._replicas if names is None else names)
         self._take_candidate(candidate, now_s)
-        out = np.empty((n, len(Column)))
+        out = np.empty((len(indices), NUM_COLUMNS))
         self._run(
             estimate.ASSESS,
             indices,
@@ -418,13 +410,56 @@ class Fleet:
         )
         return out
 
+    def first_enough(
+        self,
+        now_s: float,
+        candidate: Candidate,
+        names: Sequence[str],
+        *,
+        sigma: Sigmas = 0.0,
+        least: float,
+    ) -> Floats:
+        """The same of one scenario each, no further than the first of `names` where the promise
+        holds with `least`: float64[k, len(Column)]. KeyError."""
+        indices, cached = self._places(candidate, names)
+        self._take_candidate(candidate, now_s)
+        out = np.empty((len(indices), NUM_COLUMNS))
+        count = self._run(
+            estimate.FIRST_ENOUGH,
+            indices,
+            cached,
+            now_s,
+            sigma,
+            out,
+            num_scenarios=1,
+            skip=self._row(candidate.request_id),
+            stop_at=least,
+        )
+        return out[:count]
+
+    def _places(
+        self, candidate: Candidate, names: Iterable[str]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Replicas' indices, and how much of the candidate each holds."""
+        replicas, held = self._replicas, candidate.num_cached
+        found = [replicas[name].index for name in names]
+        indices, cached = self._store.scratch(len(found))
+        indices[:] = found
+        if isinstance(held, int):
+            cached.fill(held)
+        elif held:
+            cached[:] = [held.get(name, 0) for name in names]
+        else:
+            cached.fill(0)
+        return indices, cached
+
     def alone(
         self, now_s: float, name: str, candidate: Candidate, *, sigma: Sigmas = 0.0
     ) -> Floats:
         """The candidate on a replica that has nothing else to do, a bound of what can be:
         float64[len(Column)]. KeyError."""
         self._take_candidate(candidate, now_s)
-        out = np.empty((1, len(Column)))
+        out = np.empty((1, NUM_COLUMNS))
         self._run_one(estimate.ALONE, name, now_s, sigma, out, num_cached=candidate.cached_on(name))
         row: Floats = out[0]
         return row

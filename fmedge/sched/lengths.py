@@ -13,6 +13,7 @@ Polya-urn scheme").
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
@@ -97,7 +98,9 @@ class LengthDistribution(Struct, frozen=True, eq=False):
             raise ValueError(f"a quantile's probability is between 0 and 1, not {u}")
         # What has not got to min_tokens could not have ended, so going on says nothing of X.
         known = produced if produced >= self.min_tokens else 0
-        length = int(np.ceil(length_quantile(self.cdf, u, known) - 1e-6))
+        # single values of a memoryview cost a fraction of numpy's
+        cells = memoryview(self.cdf)  # type: ignore[arg-type]
+        length = math.ceil(length_quantile(cells, u, known) - 1e-6)
         return min(max(length, self.min_tokens, produced + 1), self.max_tokens)
 
     def survival(self, num_tokens: int, produced: int = 0) -> float:

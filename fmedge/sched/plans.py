@@ -218,6 +218,29 @@ class Plans:
         rows[0], rows[likely] = rows[likely], rows[0]
         return rows
 
+    def first_enough(
+        self, now_s: float, candidate: Candidate, replicas: Sequence[ReplicaState], least: float
+    ) -> list[Row]:
+        """At median lengths and without harm, no further than the first where the promise holds
+        with `least`."""
+        if not replicas:
+            return []
+        if not self._sees_queues:
+            rows: list[Row] = []
+            for replica in replicas:
+                rows.append(self.alone(now_s, candidate, replica))
+                if rows[-1][Column.P_HOLD] >= least:
+                    break
+            return rows
+        found: list[Row] = self.fleet.first_enough(
+            now_s,
+            candidate,
+            [replica.name for replica in replicas],
+            sigma=self.sigma(replicas[0].model),
+            least=least,
+        )[:, :NUM_TOLD].tolist()
+        return found
+
     def assess(
         self, now_s: float, candidate: Candidate, replicas: Sequence[ReplicaState]
     ) -> list[Row]:
@@ -404,12 +427,9 @@ class Plans:
         total = sum(self._quotes_of(replica.name)[0].sigma for replica in replicas)
         self._sigmas[model] = min(MAX_SIGMA, max(MIN_SIGMA, total / len(replicas)))
 
-    def estimates(
-        self, replicas: Sequence[ReplicaState], rows: Sequence[Row]
-    ) -> tuple[ReplicaEstimate, ...]:
+    def estimates(self, known: Sequence[tuple[ReplicaState, Row]]) -> tuple[ReplicaEstimate, ...]:
         """Of each replica, for people."""
-        pairs = zip(replicas, rows, strict=True)
-        return tuple([self.estimate(replica, row) for replica, row in pairs])
+        return tuple([self.estimate(replica, row) for replica, row in known])
 
     def estimate(self, replica: ReplicaState, row: Row) -> ReplicaEstimate:
         """A row, its p90 corrected by how such estimates turned out. The median is left alone: what

@@ -245,8 +245,9 @@ class Router:
     ) -> list[Effect]:
         """Plan as judged."""
         request.home = verdict.replica
-        self._likely[request.promise.sla_class] = verdict.chosen
-        request.judged_at_s, request.judged_harm = now_s, verdict.harm
+        self._likely[request.promise.sla_class] = verdict.place
+        request.judged_harm = verdict.harm
+        request.judged_at_s = math.nan if math.isnan(verdict.harm) else now_s
         request.stays_until_s = now_s + STAY_S  # all others were looked at just now
         self.plans.put(now_s, candidate, request.home)
         if verdict.victim is None:
@@ -528,6 +529,7 @@ class Router:
         if len(replica.requests) < replica.slots:
             return None
         best: Request | None = None
+        least = (0, 0)
         for other in replica.requests.values():
             if (
                 other.is_best_effort
@@ -536,9 +538,10 @@ class Router:
                 and not other.is_embedding
                 and other.num_withdrawals < self.settings.max_withdrawals
                 and other.arrival.priority <= request.arrival.priority
-                and (best is None or _cost(other) < _cost(best))
             ):
-                best = other
+                cost = (other.num_withdrawals, loss(other))
+                if best is None or cost < least:
+                    best, least = other, cost
         return best
 
     def _demote(self, now_s: float, request: Request, why: str) -> None:
@@ -558,7 +561,3 @@ class Router:
 def loss(request: Request) -> int:
     """Tokens that it must prefill again if it is withdrawn now."""
     return request.num_computed + request.num_emitted
-
-
-def _cost(request: Request) -> tuple[int, int]:
-    return (request.num_withdrawals, loss(request))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from msgspec import Struct
 
@@ -31,40 +31,48 @@ MAX_LOOKS = 2
 
 NOTICEABLE_HARM = 0.005
 
+FEW = 4
+"""So many replicas are all looked at; of more, none beyond the first that is surely enough."""
+
+Rows = list["Row | None"]
 MakeRoom = Callable[[ReplicaState, float], "Room | None"]
 
 
 class Verdict(Struct, frozen=True):
-    """rows: estimates of each replica; chosen: an index into them, of a refusal the nearest.
-    victim: who must leave the chosen replica first."""
+    """rows: estimates of each replica, None of those not looked at; place: an index into them, of
+    a refusal the nearest. victim: who must leave that replica first. harm: nan where it was not
+    asked for."""
 
     action: Literal["assign", "best_effort", "refuse"]
     replicas: Sequence[ReplicaState]
-    rows: list[Row]
-    chosen: int
+    rows: Rows
+    place: int
     reason: str
     victim: Request | None = None
     retry_after_s: float = 0.0
+    harm: float = math.nan
 
     @property
     def replica(self) -> ReplicaState:
-        return self.replicas[self.chosen]
+        return self.replicas[self.place]
 
     @property
     def row(self) -> Row:
-        return self.rows[self.chosen]
-
-    @property
-    def harm(self) -> float:
-        return self.row[HARM]
+        row = self.rows[self.place]
+        assert row is not None, "what is chosen was looked at"
+        return row
 
     def write(self, decision: Decision, records: Records, plans: Plans) -> None:
-        """Into the record."""
+        """Into the record, with the estimates of all that was looked at."""
         decision.action = self.action
         decision.reason = self.reason
-        decision.chosen = -1 if self.action == "refuse" else self.chosen
+        decision.chosen = -1
+        if self.action != "refuse":
+            decision.chosen = self.place - self.rows[: self.place].count(None)
         decision.retry_after_s = self.retry_after_s
-        records.explain(decision, lambda: plans.estimates(self.replicas, self.rows))
+        pairs = zip(self.replicas, self.rows, strict=True)
+        known = [(replica, row) for replica, row in pairs if row is not None]
+        records.explain(decision, lambda: plans.estimates(known))
 
     def refusal(self, request: Request) -> Refuse:
         return Refuse(
@@ -90,7 +98,7 @@ def judge(
     """The verdict on an arrival. `replicas` are ordered by what their capacity is worth, least
     first.
 
-    All are looked at in one scenario, and those that matter then in several and for the harm they
+    They are looked at in one scenario, and those that matter then in several and for the harm they
     would do: a full look at everything costs more than it tells. likely: an index; a good guess
     saves a look. make_room: for a probability reached without, the best-effort request on a
     replica that is worth withdrawing and the row without it; None if there is none.
@@ -98,15 +106,22 @@ def judge(
     look = _Look(now_s, candidate, replicas, likely, plans)
     if request.is_best_effort:
         return _judge_best_effort(look)
-    rows = look.rows
+    if len(replicas) > FEW:
+        found = _surely_enough(look, request)
+        if found is not None:
+            reason = _holds(look, found, request)
+            return Verdict(
+                "assign", replicas, look.rows, found, reason, harm=look.full(found)[HARM]
+            )
     target, weight = request.promise.target, request.promise.weight
+    rows = look.all()
     chosen, reason = _just_enough(look, request)
     reached = net(rows[chosen], weight)
     victim: Request | None = None
     if reached < target:
-        found = _with_withdrawal(rows, replicas, request, reached, make_room)
-        if found is not None:
-            chosen, (victim, rows[chosen]) = found
+        room = _with_withdrawal(rows, replicas, request, reached, make_room)
+        if room is not None:
+            chosen, (victim, rows[chosen]) = room
             reached = net(rows[chosen], weight)
             reason = (
                 f"{replicas[chosen].name} holds with {_p(reached)} once it lets a best-effort "
@@ -114,7 +129,8 @@ def judge(
             )
     refuses = request.promise.on_miss == "refuse"
     if reached >= (settings.min_p_admit if refuses else settings.min_p_hold) * target:
-        return Verdict("assign", replicas, rows, chosen, reason, victim)
+        harm = rows[chosen][HARM]
+        return Verdict("assign", replicas, [*rows], chosen, reason, victim, harm=harm)
     best = f"{replicas[chosen].name}, the best, holds with {_p(rows[chosen][P_HOLD])}"
     if rows[chosen][HARM] > NOTICEABLE_HARM:
         best += f" and would break others' promises ({rows[chosen][HARM]:.2f})"
@@ -124,15 +140,15 @@ def judge(
         when = "" if could else "; not even an idle replica could keep it"
         message = f"The promise cannot be kept: {best}{when}."
         retry_s = retry_after_s([_excess_s(row, request) for row in rows], could)
-        return Verdict("refuse", replicas, rows, chosen, message, retry_after_s=retry_s)
+        return Verdict("refuse", replicas, [*rows], chosen, message, retry_after_s=retry_s)
     chosen = min(range(len(rows)), key=lambda i: rows[i][E2E])
-    return Verdict("best_effort", replicas, rows, chosen, f"hopeless, so best effort: {best}")
+    return Verdict("best_effort", replicas, [*rows], chosen, f"hopeless, so best effort: {best}")
 
 
 class _Look:
-    """The rows of all replicas at median lengths, and of those asked for in full."""
+    """What was looked at: at median lengths, or in full."""
 
-    __slots__ = ("_candidate", "_is_full", "_now_s", "_plans", "replicas", "rows")
+    __slots__ = ("_candidate", "_is_full", "_now_s", "_plans", "likely", "replicas", "rows")
 
     def __init__(
         self,
@@ -144,31 +160,77 @@ class _Look:
     ) -> None:
         self._now_s = now_s
         self._candidate = candidate
+        self.likely = likely
         self._plans = plans
         self.replicas = replicas
-        self.rows = plans.look(now_s, candidate, replicas, likely)
-        self._is_full = {likely}
+        self.rows: Rows = [None] * len(replicas)
+        self._is_full: set[int] = set()
+
+    def all(self) -> list[Row]:
+        """All rows, which later looks change."""
+        if not self._is_full:
+            self.rows = [
+                *self._plans.look(self._now_s, self._candidate, self.replicas, self.likely)
+            ]
+            self._is_full.add(self.likely)
+        return self.likely_lengths()
+
+    def likely_lengths(self) -> list[Row]:
+        """All rows, of one scenario where nothing more was asked for."""
+        missing = [i for i, row in enumerate(self.rows) if row is None]
+        if missing:
+            replicas = [self.replicas[i] for i in missing]
+            rows = self._plans.compare(self._now_s, self._candidate, replicas, num_scenarios=1)
+            for i, row in zip(missing, rows, strict=True):
+                self.rows[i] = row
+        return cast("list[Row]", self.rows)
 
     def full(self, index: int) -> Row:
         if index not in self._is_full:
             self._is_full.add(index)
-            (row,) = self._plans.assess(self._now_s, self._candidate, [self.replicas[index]])
-            self.rows[index] = row
-        return self.rows[index]
+            (self.rows[index],) = self._plans.assess(
+                self._now_s, self._candidate, [self.replicas[index]]
+            )
+        row = self.rows[index]
+        assert row is not None
+        return row
+
+    def first_enough(self, count: int, least: float) -> int | None:
+        """Of the first `count` replicas, the first where it holds with `least` at median lengths;
+        no further ones are looked at."""
+        places = [i for i in range(count) if i not in self._is_full]
+        replicas = [self.replicas[i] for i in places]
+        rows = self._plans.first_enough(self._now_s, self._candidate, replicas, least)
+        for i, row in zip(places, rows, strict=False):
+            self.rows[i] = row
+        return places[len(rows) - 1] if rows and rows[-1][P_HOLD] >= least else None
 
 
 def _judge_best_effort(look: _Look) -> Verdict:
-    """The earliest end. That it harms nobody is seen to when it is given a slot."""
-    rows, replicas = look.rows, look.replicas
+    """The earliest end. That it harms nobody is seen to when it is given a slot: now, if one is
+    free."""
+    rows, replicas = look.likely_lengths(), look.replicas
     chosen = min(range(len(rows)), key=lambda i: rows[i][E2E])
-    ends = f"would end it first, in {_ms(look.full(chosen)[E2E])}"
+    harm = look.full(chosen)[HARM] if replicas[chosen].has_room else math.nan
+    ends = f"would end it first, in {_ms(rows[chosen][E2E])}"
     reason = f"best effort: {replicas[chosen].name} {ends}"
-    return Verdict("assign", replicas, rows, chosen, reason)
+    return Verdict("assign", replicas, look.rows, chosen, reason, harm=harm)
+
+
+def _surely_enough(look: _Look, request: Request) -> int | None:
+    """The first that is enough whatever the others are. None if that takes a look at them."""
+    target, weight = request.promise.target, request.promise.weight
+    least, likely = max(target, 1.0 - MAX_GIVEN_UP), look.likely
+    is_likely_enough = net(look.full(likely), weight) >= least
+    first = look.first_enough(likely if is_likely_enough else len(look.replicas), least)
+    if first is not None and net(look.full(first), weight) >= least:
+        return first
+    return likely if is_likely_enough else None
 
 
 def _just_enough(look: _Look, request: Request) -> tuple[int, str]:
     """The first that is enough, else the best."""
-    rows, replicas = look.rows, look.replicas
+    rows, replicas = look.all(), look.replicas
     target, weight = request.promise.target, request.promise.weight
     tried: dict[int, float] = {}
     for _ in range(MAX_LOOKS):
@@ -180,14 +242,19 @@ def _just_enough(look: _Look, request: Request) -> tuple[int, str]:
             break
         tried[index] = net(look.full(index), weight)
         if tried[index] >= least:
-            faster = "" if index == len(rows) - 1 else "; faster ones stay free"
-            name = replicas[index].name
-            return index, f"{name} holds with {_p(tried[index])} >= {_p(target)}{faster}"
+            return index, _holds(look, index, request)
     best = max(tried, key=tried.__getitem__)
     return best, (
         f"no replica reaches {_p(target)}; {replicas[best].name} comes nearest with "
         f"{_p(tried[best])}"
     )
+
+
+def _holds(look: _Look, index: int, request: Request) -> str:
+    promise, name = request.promise, look.replicas[index].name
+    faster = "" if index == len(look.replicas) - 1 else "; faster ones stay free"
+    reached = net(look.full(index), promise.weight)
+    return f"{name} holds with {_p(reached)} >= {_p(promise.target)}{faster}"
 
 
 def _with_withdrawal(

@@ -246,6 +246,20 @@ def test_risks_are_the_outlook_of_promises_that_may_not_hold(seed: int, least: f
         assert found == expected
 
 
+def test_the_first_that_is_enough_ends_the_look() -> None:
+    fleet = new_fleet("a", "b", "c", "d")
+    for i in range(1, 9):
+        fleet.put("a", learned(i))
+    candidate = learned(99, order_key=1, ttft_due_s=NOW + 1, num_cached={"b": 5})
+    rows = fleet.assess(NOW, candidate, sigma=0.1, num_scenarios=1)
+    assert rows[0, Column.P_HOLD] < 0.5 < 0.9 < rows[1, Column.P_HOLD]
+    found = fleet.first_enough(NOW, candidate, fleet.names, sigma=0.1, least=0.9)
+    np.testing.assert_array_equal(found, rows[:2])
+    found = fleet.first_enough(NOW, candidate, ["a"], sigma=0.1, least=0.9)
+    np.testing.assert_array_equal(found, rows[:1])
+    assert len(fleet.first_enough(NOW, candidate, ["c", "a"], sigma=0.1, least=0.9)) == 1
+
+
 def test_lengths_are_conditioned_on_what_is_produced() -> None:
     fleet = new_fleet()
     fleet.put("r", learned(1))

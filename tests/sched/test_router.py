@@ -286,3 +286,17 @@ def _knows(*lengths: tuple[str, int]):
         for _ in range(200):
             predictor.observe((key,), length, False)
     return predictor
+
+
+def test_of_many_replicas_none_is_looked_at_beyond_the_first_that_is_surely_enough():
+    world = World((1.0, 0.9, 0.8, 0.7, 0.6, 0.5))
+    loose, tight = Promise(ttft_s=5.0, e2e_s=30.0), Promise(ttft_s=0.6, tpot_s=0.0056)
+    never = Promise(ttft_s=0.001, on_miss="refuse")
+    world.run([Call(0.01 * i, 100, 50, p) for i, p in enumerate((loose, tight, never), 1)])
+    first, second, refused = (world.core.decision(i) for i in (1, 2, 3))
+    assert first.estimate.replica == "r5"
+    assert len(first.estimates) == 1
+    assert second.estimate.replica == "r2"
+    assert [e.replica for e in second.estimates][:4] == ["r5", "r4", "r3", "r2"]
+    assert all(e.p_hold < 0.95 for e in second.estimates[:3])
+    assert len(refused.estimates) == 6
