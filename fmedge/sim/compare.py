@@ -1,31 +1,34 @@
-"""Whether new runs are worse than others: bootstrap intervals of the ratios of what was measured.
+"""Whether new runs are worse than others: intervals of the ratios of what was measured.
 
-The rule: only a change whose whole interval lies beyond the threshold is called one. Calls that
-follow each other wait in the same queues, so blocks of them are drawn, not single ones
-(Künsch, "The jackknife and the bootstrap for general stationary observations", 1989; circular as in
-Politis and Romano, 1992), and where there are several runs of a side, runs of these first. All
-intervals hold together with the confidence asked for (Bonferroni).
+The rule: only a change whose whole interval lies beyond the threshold is called one. All intervals
+hold together with the confidence asked for (Bonferroni).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import chain
-from math import ceil, exp, nan, sqrt
+from math import ceil, exp, nan
 from typing import Literal
 
 import msgspec
 import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from fmedge.errors import FmedgeError
+from fmedge.sim.bootstrap import (
+    Drawn,
+    Floats,
+    Group,
+    draw,
+    interval,
+    num_blocks,
+    percentile,
+    pooled,
+)
 from fmedge.sim.outcome import has_promise, is_held
 from fmedge.sim.run import Run
 from fmedge.sim.summary import counted_calls, held_instances
 
-Floats = NDArray[np.float64]
 Verdict = Literal["worse", "better", "same", "unclear", "too few"]
 
 MEASURES = ("ttft", "tpot", "e2e")
@@ -36,11 +39,14 @@ USUAL = (*(f"{m}_{s}" for m in MEASURES for s in ("p50", "p99")), *SHARES)
 LEAST_BEYOND = 5
 """Calls beyond a percentile, for it to be compared: of fewer, a percentile is a matter of luck."""
 LEAST_CALLS = 30
+TINY_S = 1e-9
+"""Instead of 0, of which there is no logarithm."""
 
 
 class Change(Struct, frozen=True, kw_only=True):
     """One metric. base, new: of all runs of a side; latencies in seconds, goodput 1/s, attainment a
-    share. ratio: new / base, and the interval that holds it; nan where num calls are too few.
+    share. ratio: new / base, for p50 of paired runs the median of the calls' own ratios; and the
+    interval that holds it; nan where num calls are too few.
     worse, better: the whole interval is beyond the threshold; same: it is within; unclear: neither.
     """
 
@@ -68,14 +74,6 @@ class Comparison(Struct, frozen=True, kw_only=True):
     @property
     def is_worse(self) -> bool:
         return any(change.verdict == "worse" for change in self.changes)
-
-
-class _Group(Struct, frozen=True):
-    """Runs that are drawn from together, float64[calls] each, calls by arrival. Paired: runs of
-    both sides, of the same calls. Else all of either side, of whatever lengths."""
-
-    base: list[Floats]
-    new: list[Floats]
 
 
 def compare(
@@ -170,61 +168,56 @@ def _change(
         return None
     groups = _groups(metric, base, new, is_paired)
     statistic = _statistic(metric, base, new)
-    drawn = [list(chain.from_iterable(side)) for side in
-             zip(*((group.base, group.new) for group in groups), strict=True)]  # fmt: skip
-    found = [statistic(np.concatenate(arrays), side) for side, arrays in enumerate(drawn)]
-    num = min(sum(map(len, arrays)) for arrays in drawn)
-    ratio = _ratio(*found)
+    whole = [(group.base, group.new) for group in groups]
+    found = [statistic(pooled(whole, side), side) for side in (0, 1)]
+    num = min(len(pooled(whole, side)) for side in (0, 1))
+    ratio_of: Callable[[Drawn], float]
+    if is_paired and metric.endswith("_p50"):
+        ratio_of = _ratio_of_calls
+    else:
+
+        def ratio_of(drawn: Drawn) -> float:
+            return _ratio(*(statistic(pooled(drawn, side), side) for side in (0, 1)))
+
+    ratio = ratio_of(whole)
     low = high = nan
     least = LEAST_CALLS
     if metric not in SHARES and (percent := STATISTICS[metric.partition("_")[2]]) > 50:
         least = ceil(LEAST_BEYOND * 100 / (100 - percent))
     if num >= least and ratio > 0:
-        ratios = np.empty(resamples)
-        for n in range(resamples):
-            left, right = _resample(groups, is_paired, rng)
-            ratios[n] = _ratio(statistic(left, 0), statistic(right, 1))
-        low, high = _interval(ratio, _there(ratios), level, _num_blocks(groups))
+        draws = (ratio_of(draw(groups, is_paired, rng)) for _ in range(resamples))
+        ratios = np.fromiter(draws, dtype=np.float64, count=resamples)
+        low, high = interval(ratio, _there(ratios), level, num_blocks(groups))
     return Change(
         metric=metric, base=found[0], new=found[1], ratio=ratio, low=low, high=high, num=num,
         verdict="too few",
     )  # fmt: skip
 
 
-def _num_blocks(groups: Sequence[_Group]) -> int:
-    """Of which either side consists at least: so many values are independent of each other."""
-    sides = zip(*((group.base, group.new) for group in groups), strict=True)
-    return min(
-        sum(ceil(len(run) / _block(len(run))) for runs in side for run in runs if len(run))
-        for side in sides
-    )
-
-
-def _interval(ratio: float, ratios: Floats, level: float, num_blocks: int) -> tuple[float, float]:
-    """Student's, of ln(ratio), with the deviation that the drawn ratios have: quantiles so far out
-    as `level` would rest on one or two of these."""
-    if not len(ratios):
-        return nan, nan
-    if ratios.min() <= 0:  # none held of some draws: a logarithm has no place here
-        low, high = np.quantile(ratios, (level, 1 - level)).tolist()
-        return low, high
-    times = float(stdtrit(max(1, num_blocks - 1), 1 - level))
-    width = times * float(np.std(np.log(ratios)))
-    return ratio * exp(-width), ratio * exp(width)
+def _ratio_of_calls(drawn: Drawn) -> float:
+    """The median of the calls' own ratios, each between the geometric means of its runs. Calls of
+    a workload differ far more than a call's times in two runs, so this sees more than the ratio of
+    two medians."""
+    logs = [
+        np.mean(np.log(np.maximum(new, TINY_S)), axis=0)
+        - np.mean(np.log(np.maximum(base, TINY_S)), axis=0)
+        for base, new in drawn
+    ]
+    return exp(percentile(np.concatenate(logs), 50))
 
 
 def _groups(
     metric: str, base: Sequence[_Figures], new: Sequence[_Figures], is_paired: bool
-) -> list[_Group]:
+) -> list[Group]:
     if not is_paired:
         sides = ([_there(one.of(metric)) for one in runs] for runs in (base, new))
-        return [_Group(*sides)]
+        return [Group(*sides)]
     groups = []
     for asked in dict.fromkeys(one.asked for one in base):
         left = [one.of(metric) for one in base if one.asked == asked]
         right = [one.of(metric) for one in new if one.asked == asked]
         is_there = ~np.isnan([*left, *right]).any(axis=0)  # of calls answered in every run
-        groups.append(_Group([x[is_there] for x in left], [x[is_there] for x in right]))
+        groups.append(Group([x[is_there] for x in left], [x[is_there] for x in right]))
     return groups
 
 
@@ -244,57 +237,11 @@ def _statistic(
     if metric == "attainment" or metric.endswith("_mean"):
         return lambda values, _: float(values.mean()) if len(values) else nan
     percent = STATISTICS[metric.partition("_")[2]]
-    return lambda values, _: _percentile(values, percent)
-
-
-def _percentile(values: Floats, percent: float) -> float:
-    """As numpy's, which takes ten times as long for as few values as these."""
-    if not len(values):
-        return nan
-    place = (len(values) - 1) * percent / 100
-    low = int(place)
-    high = min(low + 1, len(values) - 1)
-    parted = np.partition(values, (low, high))
-    return float(parted[low] + (parted[high] - parted[low]) * (place - low))
+    return lambda values, _: percentile(values, percent)
 
 
 def _ratio(base: float, new: float) -> float:
     return new / base if base > 0 else nan
-
-
-def _resample(
-    groups: Sequence[_Group], is_paired: bool, rng: np.random.Generator
-) -> tuple[Floats, Floats]:
-    left: list[Floats] = []
-    right: list[Floats] = []
-    for place in rng.integers(len(groups), size=len(groups)):
-        group = groups[place]
-        places = _blocks(len(group.base[0]), rng) if is_paired else None
-        left += _draw(group.base, places, rng)
-        right += _draw(group.new, places, rng)
-    return np.concatenate(left), np.concatenate(right)
-
-
-def _draw(
-    runs: Sequence[Floats], places: NDArray[np.int64] | None, rng: np.random.Generator
-) -> list[Floats]:
-    """As many runs as there are, drawn anew; of each the calls at `places`, or own blocks."""
-    chosen = (runs[n] for n in rng.integers(len(runs), size=len(runs)))
-    return [run[_blocks(len(run), rng) if places is None else places] for run in chosen]
-
-
-def _block(count: int) -> int:
-    """Calls of a block."""
-    return ceil(sqrt(count))
-
-
-def _blocks(count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """int64[count]: places of calls, in circular blocks."""
-    if not count:
-        return np.zeros(0, dtype=np.int64)
-    length = _block(count)
-    starts = rng.integers(count, size=ceil(count / length))
-    return ((starts[:, None] + np.arange(length)) % count).ravel()[:count]
 
 
 def _judged(change: Change, threshold: float) -> Change:

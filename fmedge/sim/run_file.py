@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 
 from fmedge.errors import ConfigError
@@ -149,7 +150,7 @@ def run_json(run: Run) -> bytes:
         ),
         **{field: getattr(run, field) for field in _SAME},
     )  # fmt: skip
-    return msgspec.json.encode(made)
+    return msgspec.json.encode(made, enc_hook=_plain)
 
 
 def parse_run(content: bytes, name: str) -> Run:
@@ -200,6 +201,13 @@ def _held(written: _Written) -> Run:
         window=None if window is None else (window[0], inf if window[1] is None else window[1]),
         **{field: getattr(written, field) for field in _SAME},
     )  # fmt: skip
+
+
+def _plain(value: object) -> object:
+    """Of numpy's numbers, which a simulation's figures may be."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise NotImplementedError(f"{type(value).__name__} in a run")
 
 
 def _finite(value: float) -> float | None:
