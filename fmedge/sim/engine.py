@@ -7,9 +7,11 @@ or after it; time only goes forward.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf, nan, nextafter
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fmedge.sched.emulation import ReplicaSpec, step_factors
 from fmedge.sched.prefix import TOKEN_BYTES
@@ -22,6 +24,15 @@ from fmedge.sim.seating import Seating
 DEFAULT_CTX_SIZE = 8192
 MIN_COLUMNS = 32
 LOG_ENTRIES = 64
+
+NO_TIMES = (nan, nan, nan)
+"""Of a request: when it was submitted, began and got its first token."""
+
+_Left = tuple[int, float, float]
+"""Of a request that has ended: tokens cached, seconds queued and prefilled."""
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 Sample = tuple[int, int, int, int, float]
 """A step: (P, D, K, A, seconds), as in `protocol.Step`; A is a multiple of a half."""
@@ -58,13 +69,12 @@ class Engine:
         )
         self._floats[at.PACKED : at.FACTORS] = spec.steps.packed()
         self._floats[at.FACTORS :] = step_factors(spec.noise, spec.name)
-        self._log = np.zeros((LOG_ENTRIES + 2 * self.slots, 3))
+        self._log = np.zeros((LOG_ENTRIES + 4 * self.slots, 3))
         self._columns: dict[int, int] = {}  # by request id, of those not cancelled
         num_columns = self._ints.shape[1]
         self._requests = [0] * num_columns  # ids, by column
         self._keys = [(0, 0)] * num_columns  # of the service order, by column
-        self._told_tokens = [0] * num_columns  # by column
-        self._told_prefilled = [0] * num_columns
+        self._times = [NO_TIMES] * num_columns  # by column
         self._told_samples = [0, 0]
         self._free = list(range(num_columns - 1, -1, -1))
         self._num_arrived = 0
@@ -74,8 +84,11 @@ class Engine:
         self._next_s: float | None = inf
         self._seating: Seating | None = None  # from the first prompt on
         self._cancelled: list[int] = []  # columns, with the step under way
-        self._cached: dict[int, int] = {}  # of those that have left
-        self._cached_before: dict[int, int] = {}  # of those whose end was told last
+        self._left: dict[int, _Left] = {}  # by request id
+        self._left_before: dict[int, _Left] = {}  # those whose end was told last
+        self._rows = np.zeros((num_columns, 4), np.int64)
+        self._heads = np.zeros((1, 5))
+        self._regrow: Callable[[], None] | None = None
 
     # what is asked of it
 
@@ -127,7 +140,8 @@ class Engine:
         if prompt and self._seating is None:
             self._seating = self._share()
         self._keys[column] = key = (-priority, self._num_arrived)
-        self._told_tokens[column] = self._told_prefilled[column] = 0
+        submit_s = float(self._floats[at.END]) if self._totals[at.IN_FLIGHT] else now_s
+        self._times[column] = (submit_s, nan, nan)
         place = int(self._totals[at.NUM_PRESENT])
         order = self._ints[at.ORDER]
         while place > 0 and self._keys[order[place - 1]] > key:
@@ -135,7 +149,15 @@ class Engine:
         if self._seating is not None:
             placed = Placed(request_id, prompt, cache_key, key, num_tokens)
             self._seating.add(column, placed)
-        kernels.put(self._ints, column, place, num_tokens, num_left + is_stopped, is_stopped)
+        kernels.put(
+            self._ints,
+            request_id,
+            column,
+            place,
+            num_tokens,
+            num_left + is_stopped,
+            is_stopped,
+        )
         self._next_s = None
 
     def cancel(self, now_s: float, request_id: int) -> None:
@@ -170,29 +192,19 @@ class Engine:
     def ended(self) -> list[tuple[int, float, bool]]:
         """(request id, when, is_last) of first tokens (False) and ends (True), in order of time."""
         ended, self._ended = self._ended, []
-        self._cached, self._cached_before = {}, self._cached
+        self._left, self._left_before = {}, self._left
         return ended
 
     def tokens(self) -> list[tuple[int, int]]:
         """(request id, tokens emitted since), of those that have ended first."""
+        self._gather()
         out, self._last_tokens = self._last_tokens, []
-        if self._columns:
-            emitted, told = self._ints[at.EMITTED].tolist(), self._told_tokens
-            for request_id, column in self._columns.items():
-                if emitted[column] != told[column]:
-                    out.append((request_id, emitted[column] - told[column]))
-                    told[column] = emitted[column]
         return out
 
     def prefilled(self) -> list[tuple[int, int]]:
         """(request id, tokens with KV) of those whose prefill advanced, as `Step.prefilled`."""
+        self._gather()
         out, self._last_prefilled = self._last_prefilled, []
-        if self._columns:
-            prefilled, told = self._ints[at.PREFILLED].tolist(), self._told_prefilled
-            for request_id, column in self._columns.items():
-                if prefilled[column] != told[column]:
-                    out.append((request_id, prefilled[column]))
-                    told[column] = prefilled[column]
         return out
 
     def samples(self) -> list[Sample]:
@@ -247,11 +259,11 @@ class Engine:
 
     def num_cached(self, request_id: int) -> int:
         """Tokens whose KV a request found here when it began; 0 where it has not. Of one that has
-        ended until its end was told, and once more."""
+        ended until `ended` is asked again after its end was told."""
         column = self._columns.get(request_id)
         if column is None:
-            told = self._cached_before.get(request_id, 0)
-            return self._cached.get(request_id, told)
+            left = self._left_of(request_id)
+            return 0 if left is None else left[0]
         return 0 if self._seating is None else self._seating.num_cached(column)
 
     def num_emitted(self, request_id: int) -> int:
@@ -261,33 +273,50 @@ class Engine:
         return 0 if column is None else int(self._ints[at.EMITTED, column])
 
     def timings(self, request_id: int) -> tuple[float, float]:
-        """(queue_s, prefill_s) of a request that has begun, as `StepTimings` has them; nan where
-        it is not known."""
-        return 0.0, nan
+        """(queue_s, prefill_s) of a request, as `StepTimings` has them; nan where it is not that
+        far. Of one that has ended as long as `num_cached` is."""
+        column = self._columns.get(request_id)
+        if column is None:
+            left = self._left_of(request_id)
+            return (nan, nan) if left is None else left[1:]
+        submit_s, start_s, first_s = self._times[column]
+        return start_s - submit_s, first_s - start_s
+
+    def _left_of(self, request_id: int) -> _Left | None:
+        return self._left.get(request_id) or self._left_before.get(request_id)
 
     # how it gets on
 
     def _run(self, now_s: float) -> None:
-        if not self._totals[at.NUM_PRESENT]:
-            return
-        while True:
+        if self._totals[at.NUM_PRESENT]:
             code = kernels.run(self._ints, self._floats, self._log, now_s, False)
+            self.go_on(now_s, code)
+
+    def go_on(self, now_s: float, code: int) -> None:
+        """Go on to now_s where the kernel came back with this code."""
+        while True:
             if self._totals[at.NUM_LOGGED]:
                 self._read_log()
             if code == at.RESTS:
                 return
             self._next_s = None
-            if self._seating is None:
-                continue
-            if code == at.WANTS_PLACE:
-                self._seating.begin(self._ints, self._floats)
-            elif code == at.WANTS_PREEMPTION:
-                self._seating.preempt(self._ints)
-            elif code == at.WANTS_ROOM:
-                column = self._seating.make_room(self._ints)
-                if column >= 0:
-                    self._note_end(column, float(self._floats[at.CLOCK]))
-                    self._take_out(column)
+            if self._seating is not None:
+                self._decide(self._seating, code)
+            code = kernels.run(self._ints, self._floats, self._log, now_s, False)
+
+    def _decide(self, seating: Seating, code: int) -> None:
+        """What the kernel leaves to others, before the next step."""
+        now_s = float(self._floats[at.CLOCK])
+        if code == at.WANTS_PLACE:
+            for column in seating.begin(self._ints, self._floats):
+                self._note_begin(column, now_s)
+        elif code == at.WANTS_PREEMPTION:
+            seating.preempt(self._ints)
+        elif code == at.WANTS_ROOM:
+            column = seating.make_room(self._ints)
+            if column >= 0:
+                self._note_end(column, now_s)
+                self._take_out(column)
 
     def _read_log(self) -> None:
         """Take note of what happened; columns of those that have left are free again."""
@@ -296,13 +325,19 @@ class Engine:
         left: list[int] = []
         for at_s, number, kind in self._log[:num].tolist():
             column = int(number)
-            if kind == at.HAS_FIRST:
+            if kind == at.HAS_BEGUN:
+                self._note_begin(column, at_s)
+            elif kind == at.HAS_FIRST:
+                submit_s, start_s, _ = self._times[column]
+                self._times[column] = (submit_s, start_s, at_s)
                 self._ended.append((self._requests[column], at_s, False))
-                continue
-            left.append(column)
-            if kind == at.HAS_ENDED:
-                self._note_end(column, at_s)
-        if self._seating is not None and left:
+            else:
+                left.append(column)
+                if kind == at.HAS_ENDED:
+                    self._note_end(column, at_s)
+        if not left:
+            return
+        if self._seating is not None:
             # a step's ends by sequence id, then what was cancelled meanwhile, as in the loop
             seq_ids, rest = self._ints[at.SEQ_ID], self._ints[at.LEFT]
             gone = [c for c in self._cancelled if rest[c] > 0]
@@ -311,19 +346,45 @@ class Engine:
         self._cancelled = [c for c in self._cancelled if c not in left]
         self._free += left
 
+    def _note_begin(self, column: int, at_s: float) -> None:
+        submit_s, start_s, first_s = self._times[column]
+        if start_s != start_s:  # nan: it begins for the first time
+            self._times[column] = (submit_s, at_s, first_s)
+
     def _note_end(self, column: int, at_s: float) -> None:
         request_id = self._requests[column]
         self._ended.append((request_id, at_s, True))
-        num_cached = self.num_cached(request_id)
-        if num_cached:
-            self._cached[request_id] = num_cached
+        submit_s, start_s, first_s = self._times[column]
+        if first_s != first_s:  # nan: it ends without a token
+            first_s = at_s
+        num_cached = 0 if self._seating is None else self._seating.num_cached(column)
+        self._left[request_id] = (num_cached, start_s - submit_s, first_s - start_s)
         del self._columns[request_id]
-        num_new = int(self._ints[at.EMITTED, column]) - self._told_tokens[column]
+        told, told_prefilled = self._ints[at.TOLD_EMITTED :, column].tolist()
+        num_new = int(self._ints[at.EMITTED, column]) - told
         if num_new:
             self._last_tokens.append((request_id, num_new))
         prefilled = int(self._ints[at.PREFILLED, column])
-        if prefilled != self._told_prefilled[column]:
+        if prefilled != told_prefilled:
             self._last_prefilled.append((request_id, prefilled))
+
+    def take_last(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """Tokens and prefills that were noted and not asked for yet, of those that have ended."""
+        tokens, self._last_tokens = self._last_tokens, []
+        prefilled, self._last_prefilled = self._last_prefilled, []
+        return tokens, prefilled
+
+    def _gather(self) -> None:
+        """Take note of what the requests here got since."""
+        if self._totals[at.NUM_STEPS] == self._totals[at.SEEN_STEPS]:
+            return
+        ints, floats = self._ints[np.newaxis], self._floats[np.newaxis]
+        _, num = kernels.gather(ints, floats, self._rows, self._heads)
+        for _, request_id, num_new, prefilled in self._rows[:num].tolist():
+            if num_new:
+                self._last_tokens.append((request_id, num_new))
+            if prefilled >= 0:
+                self._last_prefilled.append((request_id, prefilled))
 
     def _take_out(self, column: int) -> None:
         """A request leaves between steps."""
@@ -358,11 +419,26 @@ class Engine:
 
     def _grow(self) -> None:
         """Room for twice as many."""
-        num = self._ints.shape[1]
-        self._ints = np.concatenate((self._ints, np.zeros_like(self._ints)), axis=1)
-        self._ahead = np.zeros_like(self._ints)
-        self._totals = self._ints[at.TOTALS]
-        for values in (self._requests, self._told_tokens, self._told_prefilled):
-            values.extend([0] * num)
-        self._keys.extend([(0, 0)] * num)
-        self._free.extend(range(2 * num - 1, num - 1, -1))
+        if self._regrow is not None:
+            self._regrow()
+            return
+        num_fields, num = self._ints.shape
+        self._move(np.zeros((num_fields, 2 * num), np.int64))
+
+    def move_to(self, ints: Ints, floats: Floats, log: Floats, regrow: Callable[[], None]) -> None:
+        """Live in these arrays from now on, as layout.py has them; regrow: gives wider ones."""
+        floats[:] = self._floats
+        self._floats, self._log, self._regrow = floats, log, regrow
+        self._move(ints)
+
+    def _move(self, ints: Ints) -> None:
+        num, more = self._ints.shape[1], ints.shape[1] - self._ints.shape[1]
+        ints[:, :num] = self._ints
+        self._ints = ints
+        self._ahead = np.zeros_like(ints)
+        self._rows = np.zeros((ints.shape[1], 4), np.int64)
+        self._totals = ints[at.TOTALS]
+        self._requests.extend([0] * more)
+        self._keys.extend([(0, 0)] * more)
+        self._times.extend([NO_TIMES] * more)
+        self._free[:0] = range(num + more - 1, num - 1, -1)

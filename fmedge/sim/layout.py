@@ -15,22 +15,25 @@ from fmedge.sched.steptime import PACKED_SIZE
 # ints: fields. TOKENS: prompt and output so far, COMPUTED those with KV. LEFT: tokens still to be
 # sampled, the one that ends it included where IS_STOPPED (that one is not emitted). EMITTED: here.
 # PREFILLED: COMPUTED after its last chunk. CHUNK: in the step under way. IS_CANCELLED: goes with
-# its end. SEQ_ID: of those that have begun.
+# its end. SEQ_ID: of those that have begun. REQUEST: its id. TOLD_*: what was gathered of it.
 TOTALS, ORDER, PHASE, TOKENS, COMPUTED, LEFT = 0, 1, 2, 3, 4, 5
 IS_STOPPED, EMITTED, PREFILLED, CHUNK, IS_CANCELLED, SEQ_ID = 6, 7, 8, 9, 10, 11
-NUM_FIELDS = 12
+REQUEST, TOLD_EMITTED, TOLD_PREFILLED = 12, 13, 14
+NUM_FIELDS = 15
 
 FREE, WAITING, ADMITTED, PREFILLING, DECODING = 0, 1, 2, 3, 4
 
 # ints: totals. KV_TOKENS: of the pool, 0 for a stream a slot; KV_USED: cells that hold something;
 # KV_FREE: what the policy believes to be free. IS_PLACED: another decides who begins with which KV,
-# and HAS_PLACED that it just did. IN_FLIGHT: a step is under way, of P, D and K tokens.
+# and HAS_PLACED that it just did. IN_FLIGHT: a step is under way, of P, D and K tokens. SEEN_STEPS:
+# NUM_STEPS when it was gathered last.
 SLOTS, BATCH, KV_TOKENS, IS_PLACED = 0, 1, 2, 3
 NUM_PRESENT, NUM_RUNNING, NUM_DECODING, NUM_STEPS = 4, 5, 6, 7
 DECODES_ONLY, IS_TOUCHED, IN_FLIGHT, IS_PLANNED = 8, 9, 10, 11
 STEP_P, STEP_D, STEP_K, KV_USED, KV_FREE, HAS_PLACED = 12, 13, 14, 15, 16, 17
 NUM_LOGGED, NUM_PREFILL_SAMPLES, NUM_DECODE_SAMPLES, NUM_PREEMPTED = 18, 19, 20, 21
-NUM_TOTALS = 22
+SEEN_STEPS = 22
+NUM_TOTALS = 23
 
 # floats. CLOCK: the last step's end, or the start of the one under way, whose end is END.
 # TOLD_*: rates as the last planned step told them. NOTABLE_AT: what a look ahead found.
@@ -46,6 +49,11 @@ FACTORS = PACKED + PACKED_SIZE
 NUM_FLOATS = FACTORS + NUM_FACTORS
 
 # kinds of what is logged, and why `run` came back
-HAS_FIRST, HAS_ENDED, IS_GONE = 0, 1, 2
+HAS_BEGUN, HAS_FIRST, HAS_ENDED, IS_GONE = 0, 1, 2, 3
 RESTS, HAS_NOTABLE, LOG_FULL = 0, 1, 2
 WANTS_PLACE, WANTS_PREEMPTION, WANTS_ROOM, HAS_LEFT = 3, 4, 5, 6
+HAS_LOGGED = 8  # added to it by `run_all`
+
+# gathered: a row a request, and a row a replica
+OF_REPLICA, OF_REQUEST, NUM_NEW, NOW_PREFILLED = 0, 1, 2, 3
+REPLICA, STEPPED_AT, PREFILL_TOLD, DECODE_TOLD, NUM_ROWS = 0, 1, 2, 3, 4

@@ -1,7 +1,7 @@
 """Which requests of a simulated engine run, and with how many tokens each.
 
-The rule: `replica.loop`'s order of things. The decisions are `sched.steps`'; what is here walks the arrays (laid out in layout.py) in
-service order and writes down what was decided.
+The rule: `replica.loop`'s order of things. The decisions are `sched.steps`'; what is here walks the
+arrays (laid out in layout.py) in service order and writes down what was decided.
 
 Plain functions; kernels.py compiles them unchanged.
 """
@@ -15,8 +15,23 @@ from fmedge.sched.steps import budget_tokens, chunk_tokens
 from fmedge.sim import layout as at
 
 
+def note(ints: Any, floats: Any, log: Any, column: int, kind: int) -> None:
+    totals = ints[at.TOTALS]
+    n = totals[at.NUM_LOGGED]
+    log[n, 0] = floats[at.CLOCK]
+    log[n, 1] = column
+    log[n, 2] = kind
+    totals[at.NUM_LOGGED] = n + 1
+
+
 def put(
-    ints: Any, column: int, place: int, num_tokens: int, num_left: int, is_stopped: int
+    ints: Any,
+    request_id: int,
+    column: int,
+    place: int,
+    num_tokens: int,
+    num_left: int,
+    is_stopped: int,
 ) -> None:
     """A request waits, at this place of the service order."""
     totals, order = ints[at.TOTALS], ints[at.ORDER]
@@ -27,6 +42,7 @@ def put(
     totals[at.IS_TOUCHED] = 1
     ints[at.PHASE :, column] = 0
     ints[at.PHASE, column] = at.WAITING
+    ints[at.REQUEST, column] = request_id
     ints[at.TOKENS, column] = num_tokens
     ints[at.LEFT, column] = num_left
     ints[at.IS_STOPPED, column] = is_stopped
@@ -67,7 +83,7 @@ def send_back(ints: Any, column: int) -> None:
     totals[at.DECODES_ONLY] = 0
 
 
-def admit(ints: Any, floats: Any) -> int:
+def admit(ints: Any, floats: Any, log: Any, is_peek: bool) -> int:
     """Fill the slots, and let those begin that KV and the step's budget reach. Gives back whether
     another has to place them first (1) or not (0)."""
     totals, order = ints[at.TOTALS], ints[at.ORDER]
@@ -103,6 +119,8 @@ def admit(ints: Any, floats: Any) -> int:
                     break
             ints[at.SEQ_ID, column] = lowest_id(ints)
             ints[at.PHASE, column] = at.PREFILLING
+            if not is_peek:
+                note(ints, floats, log, column, at.HAS_BEGUN)
             ahead += ints[at.TOKENS, column]
             num_begun += 1
     return 1 if is_placed and totals[at.KV_TOKENS] > 0 else 0

@@ -37,8 +37,9 @@ class Seating:
     def num_cached(self, column: int) -> int:
         return max(0, self._placed[column].num_cached)
 
-    def begin(self, ints: Any, floats: Any) -> None:
-        """Place the admitted, in service order, as far as the step's budget reaches."""
+    def begin(self, ints: Any, floats: Any) -> list[int]:
+        """Place the admitted, in service order, as far as the step's budget reaches. Gives back
+        the columns of those that begin."""
         self._sync(ints)
         totals = ints[at.TOTALS]
         rates = StepRates(float(floats[at.PREFILL_RATE]), float(floats[at.DECODE_RATE]))
@@ -47,6 +48,7 @@ class Seating:
         phases = ints[at.PHASE].tolist()
         num_begun = sum(phases[column] >= at.PREFILLING for column in present)
         ahead = 0
+        begun: list[int] = []
         for column in present:
             placed = self._placed[column]
             if phases[column] == at.PREFILLING:
@@ -64,11 +66,13 @@ class Seating:
                 ints[at.SEQ_ID, column] = placed.seq_id
                 ahead += placed.num_tokens - placed.num_computed
                 num_begun += 1
+                begun.append(column)
         free = self._kv.num_free()
         if free is not None:
             totals[at.KV_FREE] = free
             totals[at.KV_USED] = self._kv.num_used
         totals[at.HAS_PLACED] = 1
+        return begun
 
     def preempt(self, ints: Any) -> None:
         """The last in service order of those that have begun gives up its KV."""

@@ -15,16 +15,7 @@ from fmedge.sched.emulation import NUM_FACTORS
 from fmedge.sched.steps import learned_rates
 from fmedge.sched.steptime import step_time
 from fmedge.sim import layout as at
-from fmedge.sim.queueing import admit, plan, send_back, take_out
-
-
-def note(ints: Any, floats: Any, log: Any, column: int, kind: int) -> None:
-    totals = ints[at.TOTALS]
-    n = totals[at.NUM_LOGGED]
-    log[n, 0] = floats[at.CLOCK]
-    log[n, 1] = column
-    log[n, 2] = kind
-    totals[at.NUM_LOGGED] = n + 1
+from fmedge.sim.queueing import admit, note, plan, send_back, take_out
 
 
 def sample_step(ints: Any, floats: Any, step_s: float) -> None:
@@ -211,12 +202,12 @@ def run(ints: Any, floats: Any, log: Any, until_s: float, is_peek: bool) -> int:
             totals[at.DECODES_ONLY] = 0
         if totals[at.NUM_PRESENT] == 0 or floats[at.CLOCK] >= until_s:
             return at.RESTS
-        if totals[at.NUM_LOGGED] + 2 * totals[at.SLOTS] + 2 > log.shape[0]:
+        if totals[at.NUM_LOGGED] + 3 * totals[at.SLOTS] + 2 > log.shape[0]:
             return at.LOG_FULL
         num_tokens = totals[at.NUM_DECODING]
         is_planned = totals[at.DECODES_ONLY] == 0 or num_tokens == 0
         if is_planned:
-            if admit(ints, floats) != 0:
+            if admit(ints, floats, log, is_peek) != 0:
                 return at.WANTS_PLACE
             num_tokens = plan(ints, floats)
         if num_tokens < 0:

@@ -15,9 +15,11 @@ from fmedge.replica.emulated.engine import EmulatedEngine, VirtualClock
 from fmedge.replica.loop import EngineLoop
 from fmedge.replica.protocol import Failed, Step, Submit, WorkerMessage
 from fmedge.sched.emulation import Noise, ReplicaSpec
+from fmedge.sched.steps import StepRates
 from fmedge.sched.steptime import Curve, StepModel
 from fmedge.sim import kernels, queueing, stepping
-from fmedge.sim.engine import Engine
+from fmedge.sim.bank import Bank
+from fmedge.sim.engine import MIN_COLUMNS, Engine
 from fmedge.types import EngineSettings, SamplingParams, TokenLogprobs
 from tests.fakes import EOG, FakeVocab, pack
 
@@ -149,6 +151,7 @@ class Told:
         self.prefilled: dict[float, dict[int, int]] = {}
         self.ended: dict[tuple[int, bool, int], float] = {}
         self.num_cached: dict[tuple[int, int], int] = {}
+        self.timings: dict[tuple[int, int], tuple[float, float]] = {}  # queue_s, prefill_s
         self.steps: list[tuple[float, ...]] = []  # P, D, K, A, seconds
         self.num_preempted = 0
         self.rates = (0.0, 0.0)
@@ -200,7 +203,9 @@ def by_the_loop(spec: ReplicaSpec, wanted: Sequence[Visit]) -> Told:
                 told.ended[i, False, num_visits[i]] = clock.now_s
                 told.num_cached[i, num_visits[i]] = part.num_cached_tokens
             if part.finish is not None:
+                assert part.timings is not None
                 told.ended[i, True, num_visits[i]] = clock.now_s
+                told.timings[i, num_visits[i]] = (part.timings.queue_s, part.timings.prefill_s)
                 here.discard(i)
 
     def new_sampler(
@@ -271,7 +276,9 @@ def by_the_engine(spec: ReplicaSpec, asked: Sequence[Asked], moments: Sequence[f
         for i, end_s, is_last in engine.ended():
             assert since_s - 1e-9 <= end_s <= at_s
             told.ended[i, is_last, num_visits[i]] = end_s
-            if not is_last:
+            if is_last:
+                told.timings[i, num_visits[i]] = engine.timings(i)
+            else:
                 told.num_cached[i, num_visits[i]] = engine.num_cached(i)
         told.tokens[at_s] = dict(engine.tokens())
         told.prefilled[at_s] = dict(engine.prefilled())
@@ -354,6 +361,8 @@ def compare(spec: ReplicaSpec, wanted: Sequence[Visit]) -> None:
         assert one.ended == pytest.approx(true.ended, abs=1e-9)
         assert _totals(one) == _totals(true)
         assert one.num_cached == true.num_cached
+        for key, timings in true.timings.items():
+            assert one.timings[key] == pytest.approx(timings, abs=1e-9)
         assert one.rates == pytest.approx(true.rates, rel=1e-9)
         assert one.num_steps == len(true.steps)
         assert one.busy_s == pytest.approx(sum(step[-1] for step in true.steps))
@@ -470,3 +479,42 @@ def test_a_thousand_engines_take_little_time_and_memory() -> None:
     for i, engine in enumerate(engines):
         engine.submit(0.0, i, 20, 5)
     assert len({engine.next_s for engine in engines}) == 1
+
+
+def test_a_bank_is_its_engines() -> None:
+    specs = [drawn_spec(Random(seed)) for seed in range(5)]
+    alone = [Engine(spec) for spec in specs]
+    bank = Bank(specs)
+    rng = Random(3)
+    now_s, request_id, most_waiting = 0.0, 0, 0
+    for turn in range(80):
+        now_s += rng.uniform(0.0, 0.1)
+        bank.advance(now_s)
+        news = {one.index: one for one in bank.progress()}
+        for index, engine in enumerate(alone):
+            num_before = engine.num_steps
+            engine.advance(now_s)
+            assert (engine.num_steps > num_before) == (index in news)
+            one = news.get(index)
+            assert sorted(engine.tokens()) == sorted(one.tokens if one else [])
+            assert sorted(engine.prefilled()) == sorted(one.prefilled if one else [])
+            if one:
+                assert one.stepped_s == engine.stepped_s
+                assert StepRates(*one.rates) == engine.rates
+            assert bank.engines[index].ended() == engine.ended()
+            assert bank.engines[index].next_s == engine.next_s
+        for _ in range(80 if turn == 20 else rng.randint(0, 3)):
+            request_id += 1
+            index = 0 if turn == 20 else rng.randrange(len(specs))
+            num_tokens, num_left = rng.randint(1, 70), rng.randint(1, 60)
+            prompt = pack(range(3, 3 + num_tokens)) if rng.random() < 0.5 else b""
+            for engine in (alone[index], bank.engines[index]):
+                engine.submit(now_s, request_id, num_tokens, num_left, prompt=prompt)
+        most_waiting = max(most_waiting, *(engine.num_waiting for engine in alone))
+    assert most_waiting > MIN_COLUMNS
+
+
+def test_an_empty_bank_has_nothing_to_tell() -> None:
+    bank = Bank(())
+    bank.advance(1.0)
+    assert bank.progress() == []

@@ -1,0 +1,69 @@
+"""Many simulated engines at once: run them all, and say what is new of all of them.
+
+The rule: one call for all engines; what a row says is what a single engine would say.
+
+Plain functions over arrays (laid out in layout.py, with an axis more: replicas); kernels.py
+compiles them unchanged.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fmedge.sim import layout as at
+from fmedge.sim.stepping import run
+
+
+def run_all(ints: Any, floats: Any, logs: Any, until_s: float, codes: Any) -> int:
+    """`run` each; codes: int64[replicas], what each came back with, HAS_LOGGED added where
+    something was. Gives back how many are not 0."""
+    num = 0
+    for r in range(ints.shape[0]):
+        codes[r] = 0
+        totals = ints[r, at.TOTALS]
+        if totals[at.NUM_PRESENT] == 0:
+            continue
+        if totals[at.IN_FLIGHT] != 0 and floats[r, at.END] > until_s:
+            continue
+        codes[r] = run(ints[r], floats[r], logs[r], until_s, False)
+        if totals[at.NUM_LOGGED] > 0:
+            codes[r] += at.HAS_LOGGED
+        if codes[r] != 0:
+            num += 1
+    return num
+
+
+def gather(ints: Any, floats: Any, rows: Any, heads: Any) -> tuple[int, int]:
+    """What is new since it was asked last of replicas that stepped: heads, float64[replicas, 5]:
+    (REPLICA, STEPPED_AT, PREFILL_TOLD, DECODE_TOLD, NUM_ROWS) each; rows, int64[any, 4]:
+    (OF_REPLICA, OF_REQUEST, NUM_NEW tokens, NOW_PREFILLED or -1 where that did not change) of its
+    requests. Gives back how many heads and rows."""
+    num_heads, num_rows = 0, 0
+    for r in range(ints.shape[0]):
+        totals = ints[r, at.TOTALS]
+        if totals[at.NUM_STEPS] == totals[at.SEEN_STEPS]:
+            continue
+        totals[at.SEEN_STEPS] = totals[at.NUM_STEPS]
+        start = num_rows
+        for i in range(totals[at.NUM_PRESENT]):
+            column = ints[r, at.ORDER, i]
+            emitted = ints[r, at.EMITTED, column]
+            prefilled = ints[r, at.PREFILLED, column]
+            has_more = emitted != ints[r, at.TOLD_EMITTED, column]
+            is_further = prefilled != ints[r, at.TOLD_PREFILLED, column]
+            if ints[r, at.IS_CANCELLED, column] != 0 or not (has_more or is_further):
+                continue
+            rows[num_rows, at.OF_REPLICA] = r
+            rows[num_rows, at.OF_REQUEST] = ints[r, at.REQUEST, column]
+            rows[num_rows, at.NUM_NEW] = emitted - ints[r, at.TOLD_EMITTED, column]
+            rows[num_rows, at.NOW_PREFILLED] = prefilled if is_further else -1
+            num_rows += 1
+            ints[r, at.TOLD_EMITTED, column] = emitted
+            ints[r, at.TOLD_PREFILLED, column] = prefilled
+        heads[num_heads, at.REPLICA] = r
+        heads[num_heads, at.STEPPED_AT] = floats[r, at.CLOCK]
+        heads[num_heads, at.PREFILL_TOLD] = floats[r, at.TOLD_PREFILL_RATE]
+        heads[num_heads, at.DECODE_TOLD] = floats[r, at.TOLD_DECODE_RATE]
+        heads[num_heads, at.NUM_ROWS] = num_rows - start
+        num_heads += 1
+    return num_heads, num_rows
