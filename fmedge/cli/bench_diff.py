@@ -114,6 +114,8 @@ def _lines(found: Comparison, base: str, new: str) -> list[str]:
             )
         )
     lines += aligned(header, rows)
+    if found.is_paired and any(change.metric.endswith("_p50") for change in found.changes):
+        lines.append("change of p50: the median of the calls' own changes")
     limit = f"{100 * found.threshold:g} %"
     if found.is_worse:
         lines += ["", f"WORSE by more than {limit}: " + ", ".join(

@@ -50,11 +50,11 @@ def run(args: argparse.Namespace, target: Target, url: str) -> int:
     workload = read_workload(args)
     _more_files(len(workload.calls))
     result = uvloop.run(play(args, target, workload, url))
+    print(run_json(result).decode() if args.json else run_text(result), flush=True)
     if args.out:
         write_run(result, args.out)
     if args.report:
         write_report([result], args.report)
-    print(run_json(result).decode() if args.json else run_text(result))
     if result.ended:
         sys.stderr.write(f"fmedge: error: {result.ended}; what was measured until then is kept\n")
         return EXIT_INTERRUPTED if result.ended == INTERRUPTED else EXIT_FAILED
