@@ -52,7 +52,7 @@ the scheduler has lost it."""
 
 EVENTS_A_REPORT = 256
 
-NOTHING_TOLD = StepRates()
+NOTHING_TOLD = (0.0, 0.0)
 
 
 class Engine(Protocol):
@@ -60,8 +60,6 @@ class Engine(Protocol):
 
     @property
     def next_s(self) -> float: ...
-    @property
-    def num_steps(self) -> int: ...
     @property
     def stepped_s(self) -> float: ...
     @property
@@ -92,6 +90,30 @@ class Engine(Protocol):
     def num_emitted(self, request_id: int) -> int: ...
 
 
+class Progress(Protocol):
+    """What is new of one engine (`sim.bank.Progress`)."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def stepped_s(self) -> float: ...
+    @property
+    def rates(self) -> tuple[float, float]: ...
+    @property
+    def tokens(self) -> list[tuple[int, int]]: ...
+    @property
+    def prefilled(self) -> list[tuple[int, int]]: ...
+
+
+class Bank(Protocol):
+    """All engines (`sim.bank.Bank`)."""
+
+    @property
+    def engines(self) -> Sequence[Engine]: ...
+    def advance(self, now_s: float) -> None: ...
+    def progress(self) -> Sequence[Progress]: ...
+
+
 Prompts = Callable[[Call, int], bytes]
 """The packed prompt of a call by its place in the workload; b"" shares nothing."""
 
@@ -120,7 +142,7 @@ def simulate(
     told: Mapping[str, StepModel] | None = None,
     progress: Callable[[float, Sequence[Row]], bool | None] | None = None,
     limit_s: float | None = None,
-    new_engine: Callable[[ReplicaSpec], Engine] | None = None,
+    new_bank: Callable[[Sequence[ReplicaSpec]], Bank] | None = None,
     prompts: Prompts | None = None,
 ) -> Simulated:
     """Plays the workload to its end, or to limit_s of virtual time.
@@ -137,17 +159,17 @@ def simulate(
     chosen = rules(policy, without)
     if not specs:
         raise ConfigError("nothing to simulate: the cluster has no replica")
-    if new_engine is None:
-        from fmedge.sim.engine import Engine as Compiled  # numba, which not every test needs
+    if new_bank is None:
+        from fmedge.sim import bank  # numba, which not every test needs
 
-        new_engine = Compiled
+        new_bank = bank.Bank
     world = _World(
         specs,
         workload,
         chosen,
         chosen.settings(settings, seed),
         told or {},
-        new_engine,
+        new_bank(specs),
         prompts or prompts_of(workload, chosen),
     )
     ended = ""
@@ -172,7 +194,7 @@ def prompts_of(workload: Workload, chosen: Rules) -> Prompts:
 class _Replica:
     """live: what is told of its speed, corrected; None where nobody asks."""
 
-    __slots__ = ("engine", "index", "live", "model", "name", "num_steps", "rates")
+    __slots__ = ("engine", "index", "live", "model", "name", "rates")
 
     def __init__(self, index: int, spec: ReplicaSpec, engine: Engine) -> None:
         self.index = index
@@ -180,8 +202,7 @@ class _Replica:
         self.model = spec.model
         self.engine = engine
         self.live: LiveModel | None = None
-        self.num_steps = 0  # that the core knows of, as
-        self.rates = NOTHING_TOLD
+        self.rates = NOTHING_TOLD  # that the core was told last
 
 
 class _World:
@@ -194,7 +215,7 @@ class _World:
         chosen: Rules,
         settings: CoreSettings,
         told: Mapping[str, StepModel],
-        new_engine: Callable[[ReplicaSpec], Engine],
+        bank: Bank,
         prompts: Prompts,
     ) -> None:
         self._rules = chosen
@@ -203,7 +224,11 @@ class _World:
         self._prompts = prompts
         self._core = SchedulerCore(settings, chosen.core)
         self._forecaster = Forecaster(_workflows(workload))
-        self._replicas = [_Replica(i, spec, new_engine(spec)) for i, spec in enumerate(specs)]
+        self._bank = bank
+        self._replicas = [
+            _Replica(i, spec, engine)
+            for i, (spec, engine) in enumerate(zip(specs, bank.engines, strict=True))
+        ]
         self._places = {replica.name: replica.index for replica in self._replicas}
         self._next_s = [inf] * len(specs)
         self._ctx_sizes = {
@@ -338,7 +363,7 @@ class _World:
 
     def _take_ended(self, replica: _Replica, now_s: float) -> None:
         """First tokens and ends, as a step's message has them."""
-        self._tell(replica, now_s)
+        self._catch_up_with(replica, now_s)
         for request_id, end_s, is_last in replica.engine.ended():
             played = self._open.get(request_id)
             if played is None:
@@ -403,34 +428,39 @@ class _World:
 
     def _catch_up(self, now_s: float) -> None:
         """The core knows of every step that has ended."""
-        for replica in self._replicas:
-            if self._next_s[replica.index] < inf:
-                self._tell(replica, now_s)
+        self._bank.advance(now_s)
+        for new in self._bank.progress():
+            self._tell(
+                self._replicas[new.index], new.stepped_s, new.rates, new.tokens, new.prefilled
+            )
 
-    def _tell(self, replica: _Replica, now_s: float) -> None:
+    def _catch_up_with(self, replica: _Replica, now_s: float) -> None:
+        """The core knows of every step of one replica; where it does not estimate, of what it
+        listens to."""
         engine = replica.engine
         engine.advance(now_s)
-        num_steps = engine.num_steps
-        if num_steps == replica.num_steps:
-            return
-        replica.num_steps = num_steps
-        stepped_s = engine.stepped_s
-        told = rates = engine.rates
-        if rates == replica.rates:
-            told = NOTHING_TOLD  # as a step that only decodes
+        rates = (engine.rates.prefill_s_per_token, engine.rates.decode_s)
+        if replica.live is not None:
+            self._tell(replica, engine.stepped_s, rates, engine.tokens(), engine.prefilled())
+        elif rates != replica.rates:
+            replica.rates = rates
+            self._core.on_step(engine.stepped_s, replica.name, StepFacts((), *rates))
+
+    def _tell(
+        self,
+        replica: _Replica,
+        stepped_s: float,
+        rates: tuple[float, float],
+        tokens: Sequence[tuple[int, int]],
+        prefilled: Sequence[tuple[int, int]],
+    ) -> None:
+        if replica.live is not None:
+            for num_prefill, num_decoding, num_kv, attention, step_s in replica.engine.samples():
+                replica.live.observe(num_prefill, num_decoding, num_kv, attention, step_s)
+        told = NOTHING_TOLD if rates == replica.rates else rates  # as a step that only decodes
         replica.rates = rates
-        if replica.live is None:
-            if told is rates:
-                self._core.on_step(stepped_s, replica.name, _facts((), rates))
-            return
-        for num_prefill, num_decoding, num_kv, attention, step_s in engine.samples():
-            replica.live.observe(num_prefill, num_decoding, num_kv, attention, step_s)
-        self._core.on_progress_bulk(
-            stepped_s,
-            replica.name,
-            engine.tokens(),
-            _facts(engine.prefilled(), told),
-        )
+        facts = StepFacts(tuple(prefilled), *told)
+        self._core.on_progress_bulk(stepped_s, replica.name, tokens, facts)
 
     def _carry_out(self, now_s: float, effects: Iterable[Effect]) -> None:
         for effect in effects:
@@ -514,10 +544,6 @@ class _World:
                 f"the workload asks for the model {call.model!r}, which the cluster does not "
                 f"serve; it serves {', '.join(self._ctx_sizes)}"
             )
-
-
-def _facts(prefilled: Sequence[tuple[int, int]], rates: StepRates) -> StepFacts:
-    return StepFacts(tuple(prefilled), rates.prefill_s_per_token, rates.decode_s)
 
 
 def _workflows(workload: Workload) -> dict[str, WorkflowSettings]:

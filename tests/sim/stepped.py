@@ -3,8 +3,10 @@ without prefixes or a shared KV pool. The world's double for the compiled one, a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
+from typing import Any
 
 from fmedge.sched.emulation import NUM_FACTORS, ReplicaSpec, step_factors
 from fmedge.sched.steps import (
@@ -227,3 +229,34 @@ class SteppedEngine:
             )  # fmt: skip
         if is_last:
             self._running = [s for s in self._running if s is not sequence]
+
+
+@dataclass
+class _Progress:
+    index: int
+    stepped_s: float
+    rates: tuple[float, float]
+    tokens: list[tuple[int, int]]
+    prefilled: list[tuple[int, int]]
+
+
+class SteppedBank:
+    """What `fmedge.sim.world.Bank` asks for; options are those of its engines."""
+
+    def __init__(self, specs: Sequence[ReplicaSpec], **options: Any) -> None:
+        self.engines = [SteppedEngine(spec, **options) for spec in specs]
+        self._told = [0] * len(specs)
+
+    def advance(self, now_s: float) -> None:
+        for engine in self.engines:
+            engine.advance(now_s)
+
+    def progress(self) -> list[_Progress]:
+        out = []
+        for index, engine in enumerate(self.engines):
+            if engine.num_steps != self._told[index]:
+                self._told[index] = engine.num_steps
+                rates = (engine.rates.prefill_s_per_token, engine.rates.decode_s)
+                new = engine.tokens(), engine.prefilled()
+                out.append(_Progress(index, engine.stepped_s, rates, *new))
+        return out

@@ -21,7 +21,7 @@ from fmedge.sim.workload import Call, Workload
 from fmedge.sim.world import Simulated, simulate
 from fmedge.types import EngineSettings, Promise, WorkflowSettings
 from tests.sched import virtual
-from tests.sim.stepped import SteppedEngine
+from tests.sim.stepped import SteppedBank
 
 KEPT = Promise(sla_class="chat", ttft_s=2.0, e2e_s=20.0)
 
@@ -31,10 +31,10 @@ def spec(name: str, speed: float = 1.0, *, slots: int = 4, **fields) -> ReplicaS
     return ReplicaSpec(name=name, model="m", engine=engine, steps=virtual.cpu_like(speed), **fields)
 
 
-def play(specs, calls, policy="fmedge", *, engine=SteppedEngine, **options) -> Simulated:
+def play(specs, calls, policy="fmedge", *, bank=SteppedBank, **options) -> Simulated:
     workload = Workload(source="test", calls=tuple(calls), **options.pop("workload", {}))
     options.setdefault("prompts", lambda call, index: b"")
-    return simulate(specs, workload, policy, new_engine=engine, **options)
+    return simulate(specs, workload, policy, new_bank=bank, **options)
 
 
 class ByForm(LengthPredictor):
@@ -76,8 +76,8 @@ def test_it_equals_the_step_by_step_world(policy, seed):
         for c in old
     ]  # fmt: skip
     specs = [spec(f"r{i}", speed) for i, speed in enumerate(speeds)]
-    engine = partial(SteppedEngine, has_eog=False, learns_each=1)
-    simulated = play(specs, calls, policy, engine=engine)
+    bank = partial(SteppedBank, has_eog=False, learns_each=1)
+    simulated = play(specs, calls, policy, bank=bank)
     for row, result in zip(simulated.rows, results.values(), strict=True):
         assert (row.status == "refused") == result.is_refused
         if row.status == "ok":
