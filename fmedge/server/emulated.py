@@ -8,6 +8,7 @@ else; it says of itself what a real replica of that plan would.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
     from fmedge.sched.provision.shape import ModelShape
     from fmedge.sched.steptime import StepModel
     from fmedge.types import EngineInfo, Vocab
+
+
+SWITCH_S = 0.0005
+"""How long a thread that computes, such as the planner's, keeps the event loop from announcing a
+step: the interpreter's own 5 ms would be a good part of one."""
 
 
 class Emulation:
@@ -53,6 +59,7 @@ class Emulation:
     async def prepare(self, plan: Plan) -> None:
         """ConfigError for what the cluster file says of replicas that are not planned;
         ModelFileError for a file without a usable vocabulary."""
+        sys.setswitchinterval(SWITCH_S)
         check_slowdowns(self.cluster, [replica.name for replica in plan.replicas])
         self._vocabs = await open_vocabs({replica.file for replica in plan.replicas})
 
