@@ -37,7 +37,7 @@ class Bank:
         self.engines = [Engine(spec, limits) for spec in specs]
         num, slots = len(specs), max((spec.engine.slots for spec in specs), default=1)
         self._codes = np.zeros(num, np.int64)
-        self._heads = np.zeros((num, 5))
+        self._heads = np.zeros((num, 6))
         self._floats = np.zeros((num, at.NUM_FLOATS))
         self._logs = np.zeros((num, LOG_ENTRIES + 4 * slots, 3))
         self._num_columns = max(MIN_COLUMNS, at.NUM_TOTALS, 2 * slots) // 2
@@ -55,17 +55,21 @@ class Bank:
         num_heads, num_rows = kernels.gather(self._ints, self._floats, self._rows, self._heads)
         if num_heads == 0:
             return []
-        rows = iter(self._rows[:num_rows].tolist())
+        requests, num_new, prefilled = self._rows[:, :num_rows].tolist()
         out: list[Progress] = []
-        for index, stepped_s, prefill_s, decode_s, num in self._heads[:num_heads].tolist():
-            tokens, prefilled = self.engines[int(index)].take_last()
-            for _ in range(int(num)):
-                _, request_id, num_new, num_computed = next(rows)
-                if num_new:
-                    tokens.append((request_id, num_new))
-                if num_computed >= 0:
-                    prefilled.append((request_id, num_computed))
-            out.append(Progress(int(index), stepped_s, (prefill_s, decode_s), tokens, prefilled))
+        end = 0
+        for head in self._heads[:num_heads].tolist():
+            index, start, end = int(head[at.REPLICA]), end, end + int(head[at.NUM_ROWS])
+            tokens, begun = self.engines[index].take_last()
+            new = zip(requests[start:end], num_new[start:end], strict=True)
+            if head[at.NUM_FURTHER]:
+                here = zip(requests[start:end], prefilled[start:end], strict=True)
+                begun += [(request_id, num) for request_id, num in here if num >= 0]
+                tokens += [(request_id, num) for request_id, num in new if num]
+            else:
+                tokens += new
+            rates = (head[at.PREFILL_TOLD], head[at.DECODE_TOLD])
+            out.append(Progress(index, head[at.STEPPED_AT], rates, tokens, begun))
         return out
 
     def _grow(self) -> None:
@@ -73,7 +77,7 @@ class Bank:
         self._num_columns *= 2
         num = len(self.engines)
         self._ints = np.zeros((num, at.NUM_FIELDS, self._num_columns), np.int64)
-        self._rows = np.zeros((num * self._num_columns, 4), np.int64)
+        self._rows = np.zeros((3, num * self._num_columns), np.int64)
         floats, logs = np.zeros_like(self._floats), np.zeros_like(self._logs)
         for index, engine in enumerate(self.engines):
             engine.move_to(self._ints[index], floats[index], logs[index], self._grow)

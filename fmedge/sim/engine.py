@@ -86,8 +86,8 @@ class Engine:
         self._cancelled: list[int] = []  # columns, with the step under way
         self._left: dict[int, _Left] = {}  # by request id
         self._left_before: dict[int, _Left] = {}  # those whose end was told last
-        self._rows = np.zeros((num_columns, 4), np.int64)
-        self._heads = np.zeros((1, 5))
+        self._rows = np.zeros((3, num_columns), np.int64)
+        self._heads = np.zeros((1, 6))
         self._regrow: Callable[[], None] | None = None
 
     # what is asked of it
@@ -380,7 +380,7 @@ class Engine:
             return
         ints, floats = self._ints[np.newaxis], self._floats[np.newaxis]
         _, num = kernels.gather(ints, floats, self._rows, self._heads)
-        for _, request_id, num_new, prefilled in self._rows[:num].tolist():
+        for request_id, num_new, prefilled in self._rows[:, :num].T.tolist():
             if num_new:
                 self._last_tokens.append((request_id, num_new))
             if prefilled >= 0:
@@ -436,7 +436,7 @@ class Engine:
         ints[:, :num] = self._ints
         self._ints = ints
         self._ahead = np.zeros_like(ints)
-        self._rows = np.zeros((ints.shape[1], 4), np.int64)
+        self._rows = np.zeros((3, ints.shape[1]), np.int64)
         self._totals = ints[at.TOTALS]
         self._requests.extend([0] * more)
         self._keys.extend([(0, 0)] * more)

@@ -34,17 +34,20 @@ def run_all(ints: Any, floats: Any, logs: Any, until_s: float, codes: Any) -> in
 
 
 def gather(ints: Any, floats: Any, rows: Any, heads: Any) -> tuple[int, int]:
-    """What is new since it was asked last of replicas that stepped: heads, float64[replicas, 5]:
-    (REPLICA, STEPPED_AT, PREFILL_TOLD, DECODE_TOLD, NUM_ROWS) each; rows, int64[any, 4]:
-    (OF_REPLICA, OF_REQUEST, NUM_NEW tokens, NOW_PREFILLED or -1 where that did not change) of its
-    requests. Gives back how many heads and rows."""
+    """What is new since it was asked last of replicas that stepped.
+
+    heads: float64[replicas, 6]: (REPLICA, STEPPED_AT, PREFILL_TOLD, DECODE_TOLD, NUM_ROWS,
+    NUM_FURTHER of them whose prefill advanced) each. rows: int64[3, any]: (OF_REQUEST, NUM_NEW
+    tokens, NOW_PREFILLED or -1 where that did not change) of its requests, one head's after
+    another's. Gives back how many heads and rows.
+    """
     num_heads, num_rows = 0, 0
     for r in range(ints.shape[0]):
         totals = ints[r, at.TOTALS]
         if totals[at.NUM_STEPS] == totals[at.SEEN_STEPS]:
             continue
         totals[at.SEEN_STEPS] = totals[at.NUM_STEPS]
-        start = num_rows
+        start, num_further = num_rows, 0
         for i in range(totals[at.NUM_PRESENT]):
             column = ints[r, at.ORDER, i]
             emitted = ints[r, at.EMITTED, column]
@@ -53,11 +56,11 @@ def gather(ints: Any, floats: Any, rows: Any, heads: Any) -> tuple[int, int]:
             is_further = prefilled != ints[r, at.TOLD_PREFILLED, column]
             if ints[r, at.IS_CANCELLED, column] != 0 or not (has_more or is_further):
                 continue
-            rows[num_rows, at.OF_REPLICA] = r
-            rows[num_rows, at.OF_REQUEST] = ints[r, at.REQUEST, column]
-            rows[num_rows, at.NUM_NEW] = emitted - ints[r, at.TOLD_EMITTED, column]
-            rows[num_rows, at.NOW_PREFILLED] = prefilled if is_further else -1
+            rows[at.OF_REQUEST, num_rows] = ints[r, at.REQUEST, column]
+            rows[at.NUM_NEW, num_rows] = emitted - ints[r, at.TOLD_EMITTED, column]
+            rows[at.NOW_PREFILLED, num_rows] = prefilled if is_further else -1
             num_rows += 1
+            num_further += 1 if is_further else 0
             ints[r, at.TOLD_EMITTED, column] = emitted
             ints[r, at.TOLD_PREFILLED, column] = prefilled
         heads[num_heads, at.REPLICA] = r
@@ -65,5 +68,6 @@ def gather(ints: Any, floats: Any, rows: Any, heads: Any) -> tuple[int, int]:
         heads[num_heads, at.PREFILL_TOLD] = floats[r, at.TOLD_PREFILL_RATE]
         heads[num_heads, at.DECODE_TOLD] = floats[r, at.TOLD_DECODE_RATE]
         heads[num_heads, at.NUM_ROWS] = num_rows - start
+        heads[num_heads, at.NUM_FURTHER] = num_further
         num_heads += 1
     return num_heads, num_rows

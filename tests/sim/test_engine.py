@@ -34,7 +34,7 @@ MODEL = StepModel(
 )
 
 
-NUM_CASES = 120
+NUM_CASES = 80
 
 
 class Visit(Struct, frozen=True):
@@ -470,12 +470,12 @@ def test_what_cannot_run_is_said(num_tokens: int, num_left: int, prompt: bytes, 
     assert engine.next_s == inf
 
 
-def test_a_thousand_engines_take_little_time_and_memory() -> None:
+def test_an_engine_takes_little_memory() -> None:
     tracemalloc.start()
-    engines = [Engine(spec_of()) for _ in range(1000)]
+    engines = [Engine(spec_of()) for _ in range(100)]
     num_bytes, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert num_bytes < 80e6
+    assert num_bytes < 100 * 60e3
     for i, engine in enumerate(engines):
         engine.submit(0.0, i, 20, 5)
     assert len({engine.next_s for engine in engines}) == 1
