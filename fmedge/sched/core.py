@@ -315,13 +315,13 @@ class SchedulerCore:
         self.on_step(now_s, replica, facts)
         if self.watched:
             return [effect for i, n in tokens for effect in self.on_tokens(now_s, i, n)]
-        requests = self._requests
+        get = self._requests.get
         moved = []
-        for request_id, num_tokens in tokens:
-            request = requests.get(request_id)
+        for told in tokens:
+            request = get(told[0])
             if request is not None and request.replica is not None:
-                request.num_emitted += num_tokens
-                moved.append((request_id, num_tokens))
+                request.num_emitted += told[1]
+                moved.append(told)
         self._router.on_tokens_bulk(moved)
         return []
 

@@ -29,6 +29,10 @@ MAX_WITHDRAWAL_LOOKS = 2
 MAX_LOOKS = 2
 """Replicas that a decision looks at in several scenarios before it takes the best of them."""
 
+MAX_BEST_EFFORT_LOOKS = 8
+"""Best effort goes where there is a slot in the end, so where it would end first need not be
+looked for among all."""
+
 NOTICEABLE_HARM = 0.005
 
 FEW = 4
@@ -173,17 +177,31 @@ class _Look:
                 *self._plans.look(self._now_s, self._candidate, self.replicas, self.likely)
             ]
             self._is_full.add(self.likely)
-        return self.likely_lengths()
+        self.likely_lengths(range(len(self.rows)))
+        return cast("list[Row]", self.rows)
 
-    def likely_lengths(self) -> list[Row]:
-        """All rows, of one scenario where nothing more was asked for."""
-        missing = [i for i, row in enumerate(self.rows) if row is None]
+    def soonest(self, count: int) -> Sequence[int]:
+        """Where it may end first, without a look: a slot's share of what each replica has to do."""
+        if len(self.rows) <= count:
+            return range(len(self.rows))
+        num_requests, held = self._plans.fleet.num_requests, self._candidate.num_cached
+        waits = []
+        for i, replica in enumerate(self.replicas):
+            num_ahead = max(0, num_requests(replica.name) - replica.slots)
+            waits.append((replica.token_s * (1.0 + num_ahead / replica.slots), i))
+        places = [i for _, i in sorted(waits)[:count]]
+        if not isinstance(held, int):  # and wherever a part of its prompt is
+            places += [i for i, r in enumerate(self.replicas) if r.name in held and i not in places]
+        return places
+
+    def likely_lengths(self, places: Sequence[int]) -> None:
+        """See to their rows, of one scenario where nothing more was asked for."""
+        missing = [i for i in places if self.rows[i] is None]
         if missing:
             replicas = [self.replicas[i] for i in missing]
             rows = self._plans.compare(self._now_s, self._candidate, replicas, num_scenarios=1)
             for i, row in zip(missing, rows, strict=True):
                 self.rows[i] = row
-        return cast("list[Row]", self.rows)
 
     def full(self, index: int) -> Row:
         if index not in self._is_full:
@@ -209,10 +227,12 @@ class _Look:
 def _judge_best_effort(look: _Look) -> Verdict:
     """The earliest end. That it harms nobody is seen to when it is given a slot: now, if one is
     free."""
-    rows, replicas = look.likely_lengths(), look.replicas
-    chosen = min(range(len(rows)), key=lambda i: rows[i][E2E])
+    look.likely_lengths(look.soonest(MAX_BEST_EFFORT_LOOKS))
+    replicas = look.replicas
+    ends_s = [math.inf if row is None else row[E2E] for row in look.rows]
+    chosen = min(range(len(ends_s)), key=ends_s.__getitem__)
     harm = look.full(chosen)[HARM] if replicas[chosen].has_room else math.nan
-    ends = f"would end it first, in {_ms(rows[chosen][E2E])}"
+    ends = f"would end it first, in {_ms(ends_s[chosen])}"
     reason = f"best effort: {replicas[chosen].name} {ends}"
     return Verdict("assign", replicas, look.rows, chosen, reason, harm=harm)
 
