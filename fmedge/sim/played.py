@@ -51,7 +51,7 @@ class Played:
         self.num_emitted = 0
         self.num_cached = 0
         self.num_submits = 0
-        self.replica = -1
+        self.replica = ""
         self.prompt = b""
         self.workflow: WorkflowCall | None = None
         if call.workflow:
