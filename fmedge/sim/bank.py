@@ -15,19 +15,20 @@ from fmedge.sched.emulation import ReplicaSpec
 from fmedge.sched.steps import StepLimits
 from fmedge.sim import kernels
 from fmedge.sim import layout as at
-from fmedge.sim.engine import LOG_ENTRIES, MIN_COLUMNS, Engine
+from fmedge.sim.engine import LOG_ENTRIES, MIN_COLUMNS, Engine, Sample, samples_of
 
 
 class Progress(Struct):
     """What is new of one engine. index: its place. stepped_s: its last step's end. rates: seconds a
-    prefill token and a decoding step, as the last planned step told them. tokens, prefilled: as
-    `Engine.tokens` and `Engine.prefilled`."""
+    prefill token and a decoding step, as the last planned step told them. tokens, prefilled,
+    samples: as `Engine` has them, but of samples at most MOST_SAMPLED a kind."""
 
     index: int
     stepped_s: float
     rates: tuple[float, float]
     tokens: list[tuple[int, int]]
     prefilled: list[tuple[int, int]]
+    samples: list[Sample]
 
 
 class Bank:
@@ -37,7 +38,7 @@ class Bank:
         self.engines = [Engine(spec, limits) for spec in specs]
         num, slots = len(specs), max((spec.engine.slots for spec in specs), default=1)
         self._codes = np.zeros(num, np.int64)
-        self._heads = np.zeros((num, 6))
+        self._heads = np.zeros((num, at.HEAD_SIZE))
         self._floats = np.zeros((num, at.NUM_FLOATS))
         self._logs = np.zeros((num, LOG_ENTRIES + 4 * slots, 3))
         self._num_columns = max(MIN_COLUMNS, at.NUM_TOTALS, 2 * slots) // 2
@@ -69,7 +70,8 @@ class Bank:
             else:
                 tokens += new
             rates = (head[at.PREFILL_TOLD], head[at.DECODE_TOLD])
-            out.append(Progress(index, head[at.STEPPED_AT], rates, tokens, begun))
+            samples = samples_of(head)
+            out.append(Progress(index, head[at.STEPPED_AT], rates, tokens, begun, samples))
         return out
 
     def _grow(self) -> None:

@@ -34,7 +34,7 @@ _Left = tuple[int, float, float]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-Sample = tuple[int, int, int, int, float]
+Sample = tuple[int, int, int, float, float]
 """A step: (P, D, K, A, seconds), as in `protocol.Step`; A is a multiple of a half."""
 
 
@@ -75,7 +75,8 @@ class Engine:
         self._requests = [0] * num_columns  # ids, by column
         self._keys = [(0, 0)] * num_columns  # of the service order, by column
         self._times = [NO_TIMES] * num_columns  # by column
-        self._told_samples = [0, 0]
+        self._samples: list[Sample] = []
+        self._state = np.zeros(at.NUM_STATE)
         self._free = list(range(num_columns - 1, -1, -1))
         self._num_arrived = 0
         self._ended: list[tuple[int, float, bool]] = []
@@ -87,7 +88,7 @@ class Engine:
         self._left: dict[int, _Left] = {}  # by request id
         self._left_before: dict[int, _Left] = {}  # those whose end was told last
         self._rows = np.zeros((3, num_columns), np.int64)
-        self._heads = np.zeros((1, 6))
+        self._heads = np.zeros((1, at.HEAD_SIZE))
         self._regrow: Callable[[], None] | None = None
 
     # what is asked of it
@@ -208,16 +209,9 @@ class Engine:
         return out
 
     def samples(self) -> list[Sample]:
-        """The last few steps, at most NUM_SAMPLES with prefill and as many without."""
-        out: list[Sample] = []
-        for kind, counter in enumerate((at.NUM_PREFILL_SAMPLES, at.NUM_DECODE_SAMPLES)):
-            num = int(self._totals[counter])
-            for n in range(max(self._told_samples[kind], num - at.NUM_SAMPLES), num):
-                start = kind * at.NUM_SAMPLES + n % at.NUM_SAMPLES
-                start = at.SAMPLES + start * at.SAMPLE_SIZE
-                p, d, k, a, step_s = self._floats[start : start + at.SAMPLE_SIZE].tolist()
-                out.append((int(p), int(d), int(k), a, step_s))
-            self._told_samples[kind] = num
+        """The last few steps since, at most MOST_SAMPLED with prefill and as many without."""
+        self._gather()
+        out, self._samples = self._samples, []
         return out
 
     # how it stands
@@ -380,6 +374,7 @@ class Engine:
             return
         ints, floats = self._ints[np.newaxis], self._floats[np.newaxis]
         _, num = kernels.gather(ints, floats, self._rows, self._heads)
+        self._samples = samples_of(self._heads[0].tolist())
         for request_id, num_new, prefilled in self._rows[:, :num].T.tolist():
             if num_new:
                 self._last_tokens.append((request_id, num_new))
@@ -407,15 +402,12 @@ class Engine:
     def _look_ahead(self) -> float:
         if not self._totals[at.NUM_PRESENT]:
             return inf
-        np.copyto(self._ahead, self._ints)
-        floats = self._floats
-        state = floats[: at.NUM_STATE].copy()
-        code = kernels.run(self._ahead, floats, self._log, inf, True)
-        clock_s, notable_s = float(floats[at.CLOCK]), float(floats[at.NOTABLE_AT])
-        floats[: at.NUM_STATE] = state
+        code, at_s = kernels.look_ahead(
+            self._ints, self._ahead, self._floats, self._log, self._state
+        )
         if code == at.RESTS:
             return inf
-        return notable_s if code == at.HAS_NOTABLE else nextafter(clock_s, inf)
+        return at_s if code == at.HAS_NOTABLE else nextafter(at_s, inf)
 
     def _grow(self) -> None:
         """Room for twice as many."""
@@ -442,3 +434,11 @@ class Engine:
         self._keys.extend([(0, 0)] * more)
         self._times.extend([NO_TIMES] * more)
         self._free[:0] = range(num + more - 1, num - 1, -1)
+
+
+def samples_of(head: list[float]) -> list[Sample]:
+    """The steps in a row of what was gathered."""
+    return [
+        (int(head[i]), int(head[i + 1]), int(head[i + 2]), head[i + 3], head[i + 4])
+        for i in at.SAMPLE_PLACES[: int(head[at.NUM_SAMPLED])]
+    ]

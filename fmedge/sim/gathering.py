@@ -36,8 +36,9 @@ def run_all(ints: Any, floats: Any, logs: Any, until_s: float, codes: Any) -> in
 def gather(ints: Any, floats: Any, rows: Any, heads: Any) -> tuple[int, int]:
     """What is new since it was asked last of replicas that stepped.
 
-    heads: float64[replicas, 6]: (REPLICA, STEPPED_AT, PREFILL_TOLD, DECODE_TOLD, NUM_ROWS,
-    NUM_FURTHER of them whose prefill advanced) each. rows: int64[3, any]: (OF_REQUEST, NUM_NEW
+    heads: float64[replicas, HEAD_SIZE]: (REPLICA, STEPPED_AT, PREFILL_TOLD, DECODE_TOLD, NUM_ROWS,
+    NUM_FURTHER of them whose prefill advanced, NUM_SAMPLED, and from SAMPLED on so many steps of
+    SAMPLE_SIZE figures) each. rows: int64[3, any]: (OF_REQUEST, NUM_NEW
     tokens, NOW_PREFILLED or -1 where that did not change) of its requests, one head's after
     another's. Gives back how many heads and rows.
     """
@@ -69,5 +70,23 @@ def gather(ints: Any, floats: Any, rows: Any, heads: Any) -> tuple[int, int]:
         heads[num_heads, at.DECODE_TOLD] = floats[r, at.TOLD_DECODE_RATE]
         heads[num_heads, at.NUM_ROWS] = num_rows - start
         heads[num_heads, at.NUM_FURTHER] = num_further
+        gather_samples(totals, floats[r], heads[num_heads])
         num_heads += 1
     return num_heads, num_rows
+
+
+def gather_samples(totals: Any, floats: Any, head: Any) -> None:
+    """The newest steps since it was asked last, MOST_SAMPLED at most of those that prefilled and as
+    many of the others."""
+    num = 0
+    for kind in range(2):
+        counted = totals[at.NUM_PREFILL_SAMPLES + kind]
+        first = max(totals[at.SEEN_PREFILL_SAMPLES + kind], counted - at.MOST_SAMPLED)
+        totals[at.SEEN_PREFILL_SAMPLES + kind] = counted
+        for n in range(first, counted):
+            place = kind * at.NUM_SAMPLES + n % at.NUM_SAMPLES
+            for i in range(at.SAMPLE_SIZE):
+                value = floats[at.SAMPLES + place * at.SAMPLE_SIZE + i]
+                head[at.SAMPLED + num * at.SAMPLE_SIZE + i] = value
+            num += 1
+    head[at.NUM_SAMPLED] = num

@@ -59,6 +59,11 @@ run = compiling.compiled(
 put = compiling.compiled(void(i8[:, ::1], i8, i8, i8, i8, i8, i8), queueing.put, _FOLDER)
 take_out = compiling.compiled(void(i8[:, ::1], i8), queueing.take_out, _FOLDER)
 send_back = compiling.compiled(void(i8[:, ::1], i8), queueing.send_back, _FOLDER)
+look_ahead = compiling.compiled(
+    _types.Tuple([i8, f8])(i8[:, ::1], i8[:, ::1], f8[::1], f8[:, ::1], f8[::1]),
+    stepping.look_ahead,
+    _FOLDER,
+)
 run_all = compiling.compiled(
     i8(i8[:, :, ::1], f8[:, ::1], f8[:, :, ::1], f8, i8[::1]), gathering.run_all, _FOLDER
 )

@@ -225,3 +225,14 @@ def run(ints: Any, floats: Any, log: Any, until_s: float, is_peek: bool) -> int:
             begin(ints, floats)
         else:
             run_decoding(ints, floats, until_s, is_peek)
+
+
+def look_ahead(ints: Any, ahead: Any, floats: Any, log: Any, state: Any) -> tuple[int, float]:
+    """What `run` would next come back with that is notable, and when; nothing is changed. ahead:
+    like ints, and state: float64[NUM_STATE], to work on."""
+    ahead[:, :] = ints
+    state[:] = floats[: at.NUM_STATE]
+    code = run(ahead, floats, log, at.NEVER, True)
+    at_s = floats[at.NOTABLE_AT] if code == at.HAS_NOTABLE else floats[at.CLOCK]
+    floats[: at.NUM_STATE] = state
+    return code, at_s

@@ -17,7 +17,7 @@ from fmedge.replica.protocol import Failed, Step, Submit, WorkerMessage
 from fmedge.sched.emulation import Noise, ReplicaSpec
 from fmedge.sched.steps import StepRates
 from fmedge.sched.steptime import Curve, StepModel
-from fmedge.sim import kernels, queueing, stepping
+from fmedge.sim import gathering, kernels, queueing, stepping
 from fmedge.sim.bank import Bank
 from fmedge.sim.engine import MIN_COLUMNS, Engine
 from fmedge.types import EngineSettings, SamplingParams, TokenLogprobs
@@ -386,6 +386,8 @@ def test_plain_functions_and_compiled_ones_agree(monkeypatch: pytest.MonkeyPatch
         compiled = by_the_engine(spec, asked, ())
         with monkeypatch.context() as patch:
             patch.setattr(kernels, "run", stepping.run)
+            patch.setattr(kernels, "look_ahead", stepping.look_ahead)
+            patch.setattr(kernels, "gather", gathering.gather)
             for name in ("put", "take_out", "send_back"):
                 patch.setattr(kernels, name, getattr(queueing, name))
             plain = by_the_engine(spec, asked, ())
