@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import uvloop
 
+from bench.ray_serve.server import why_absent
 from bench.ray_serve.service import EMULATOR
 from bench.ray_serve.setups import SETUPS, Scaling, Setup, environment
 from bench.servers import free_port
-from fmedge.errors import FmedgeError
+from fmedge.errors import ConfigError, FmedgeError
 from fmedge.sched.emulation import ReplicaSpec
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ def main() -> int:
         load_s=options.load_s,
     )
     setup = SETUPS[options.setup]
+    if reason := why_absent():
+        print(f"ray_serve: {reason}", file=sys.stderr)
+        return 1
     try:
         specs = _specs(options)
     except FmedgeError as error:
@@ -88,7 +92,13 @@ def _options() -> argparse.Namespace:
 
 def _specs(options: argparse.Namespace) -> tuple[ReplicaSpec, ...]:
     if options.specs is not None:
-        return msgspec.json.decode(options.specs.read_bytes(), type=tuple[ReplicaSpec, ...])
+        try:
+            specs = msgspec.json.decode(options.specs.read_bytes(), type=tuple[ReplicaSpec, ...])
+        except (OSError, msgspec.DecodeError) as error:
+            raise ConfigError(f"{options.specs}: not a file of replicas: {error}") from error
+        if not specs:
+            raise ConfigError(f"{options.specs}: no replicas")
+        return specs
     from fmedge.config.cluster import load_cluster
     from fmedge.server.emulation import specs_of
 

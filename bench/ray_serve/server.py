@@ -37,7 +37,8 @@ class RayServer:
 
 def why_absent() -> str:
     """Why Ray Serve cannot be run here, or ""."""
-    if find_spec("ray") is None or find_spec("ray.serve") is None:
+    # not "ray.serve", as looking for that imports Ray before its settings stand
+    if find_spec("ray") is None or find_spec("starlette") is None:
         return "Ray Serve is not installed: pip install -r bench/ray_serve/requirements.txt"
     return ""
 

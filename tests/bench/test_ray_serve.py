@@ -10,9 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 
+from bench.ray_serve import __main__ as command
+from bench.ray_serve.ingress import listening
 from bench.ray_serve.ledger import Ledger
 from bench.ray_serve.setups import (
     DEFAULT_MAX_ONGOING,
@@ -21,7 +24,8 @@ from bench.ray_serve.setups import (
     deployment_options,
     environment,
 )
-from bench.ray_serve.wire import Answer, BadRequestError, opened, read
+from bench.ray_serve.wire import Answer, BadRequestError, error_body, opened, read
+from bench.servers import free_port
 from fmedge.cli.bench_connection import Connection, Outcome
 
 PIECES = defaultdict(lambda: b"a", {9: b"", 7: "é".encode()})
@@ -171,3 +175,43 @@ def test_ray_still_has_the_settings(tmp_path: Path) -> None:
         for variable in environment(setup, tmp_path):
             assert not variable.startswith("RAY_SERVE") or f'"{variable}"' in source, variable
     assert f"DEFAULT_MAX_ONGOING_REQUESTS = {DEFAULT_MAX_ONGOING}\n" in source
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("{", "not a file of replicas"), ("[]", "no replicas")]
+)
+def test_what_cannot_be_served_is_said_before_ray_starts(
+    text: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "specs.json"
+    file.write_text(text)
+    monkeypatch.setattr("sys.argv", ["ray_serve", "--specs", str(file)])
+    monkeypatch.setattr(command, "why_absent", lambda: "")
+    assert command.main() == 1
+    assert message in capsys.readouterr().err
+    monkeypatch.setattr(command, "why_absent", lambda: "Ray Serve is not installed")
+    assert command.main() == 1
+    assert "not installed" in capsys.readouterr().err
+
+
+async def test_a_body_goes_through_the_ingress_as_it_is() -> None:
+    async def pieces(body: bytes) -> AsyncGenerator[bytes, None]:
+        if body == b"fail":
+            raise LookupError("line one\nno such thing")
+        yield error_body("bad") if body == b"bad" else b"data: " + body + b"\n\n"
+
+    port = free_port()
+    async with listening(port, "m", pieces), aiohttp.ClientSession() as session:
+        url = f"http://127.0.0.1:{port}/v1/completions"
+        for sent, status, wanted in (
+            (b"x", 200, b"data: x\n\n"),
+            (b"bad", 400, b'"message":"bad"'),
+            (b"fail", 500, b"no such thing"),
+        ):
+            async with session.post(url, data=sent) as response:
+                assert response.status == status
+                assert wanted in await response.read()
