@@ -92,6 +92,10 @@ class Fleet:
         """Of all replicas, in order of addition."""
         return list(self._replicas)
 
+    @property
+    def num_replicas(self) -> int:
+        return len(self._replicas)
+
     def add_replica(self, name: str, facts: ReplicaFacts, packed: Floats) -> None:
         """packed: float64[PACKED_SIZE], its step model with the live corrections; kept, and read
         again at each `on_step`. ValueError for a second one of a name or impossible facts."""

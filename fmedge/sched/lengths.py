@@ -63,7 +63,7 @@ def length_quantile(cdf: Any, u: float, produced: float) -> float:
     cdf: float32[NUM_BINS]; 0 < u < 1. Scalar code that numba compiles unchanged. Where nothing
     was left beyond `produced`, one token more.
     """
-    reached = length_cdf(cdf, produced)
+    reached = length_cdf(cdf, produced) if produced > 0 else 0.0
     wanted = reached + u * (1.0 - reached)
     low, high = -1, NUM_BINS - 1  # the first bin whose cdf is at least `wanted`
     while high - low > 1:

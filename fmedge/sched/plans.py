@@ -468,7 +468,7 @@ class Plans:
 
 def _num_scenarios(fleet: Fleet) -> int:
     """The more replicas there are, the more there is to look at in the time of a decision."""
-    num_replicas = len(fleet.names)
+    num_replicas = fleet.num_replicas
     if num_replicas <= 2:
         return NUM_SCENARIOS
     return NUM_SCENARIOS // 2 if num_replicas <= 4 else NUM_SCENARIOS // 4

@@ -48,8 +48,8 @@ something ends there: less than the time between two ticks."""
 STAY_S = 0.1
 """How often best effort that waits for its home is compared with what else is free."""
 
-MOVE_GAIN = 0.9
-"""It goes elsewhere for an end that is sooner by as much."""
+MOVE_GAIN, MAX_MOVES_LOOKS = 0.9, 4
+"""It goes elsewhere for an end that is sooner by as much; so many are looked at, the quickest."""
 
 
 class Room(NamedTuple):
@@ -288,9 +288,11 @@ class Router:
                 continue
             model.waiting.remove(request)
             effects.append(self._submit(now_s, request, replica))
-            if not any(replica.may_take_any for replica in replicas):
+            if replica.has_room:
+                continue
+            with_room = [other for other in with_room if other is not replica]
+            if not any(other.may_take_any for other in replicas):
                 break
-            with_room = [replica for replica in replicas if replica.has_room]
         return effects
 
     def submitted(self, now_s: float, request: Request, replica: ReplicaState) -> None:
@@ -469,9 +471,9 @@ class Router:
             return None
         if request.is_embedding:
             return least_outstanding(now_s, request, others)
-        if home is not None and keeps_home:
-            others = self._earlier_than_at(home, now_s, request, others)
         others.sort(key=lambda r: r.token_s)
+        if home is not None and keeps_home:
+            others = self._earlier_than_at(home, now_s, request, others[:MAX_MOVES_LOOKS])
         for replica in others:
             if request.is_aged or not self._harms(now_s, request, replica):
                 return replica
