@@ -178,7 +178,7 @@ def held_instances(
 
 
 def _took_s(rows: Sequence[Row]) -> float:
-    """An instance's end to end, from its first call's arrival; inf where a call was not answered."""
+    """An instance's end to end, from its first call's arrival; inf where a call has no answer."""
     if any(row.status != "ok" for row in rows):
         return inf
     return max(row.at_s + row.e2e_s for row in rows) - min(row.at_s for row in rows)
