@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import inf
 
+from msgspec import Struct
+
 from fmedge.sched.core import Effect, SchedulerCore, StepFacts
 from fmedge.sched.emulation import ReplicaSpec
 from fmedge.sched.facts import ReplicaFacts
 from fmedge.sched.live import LiveModel
 from fmedge.sched.steps import StepLimits
 from fmedge.sched.steptime import StepModel
-from fmedge.sim.ports import Bank, Engine
+from fmedge.sim.ports import Bank, Engine, Progress, Sample
 
 DEFAULT_CTX_SIZE = 8192
 NOTHING_TOLD = (0.0, 0.0)
@@ -99,8 +101,7 @@ class Replicas:
             return
         self._bank.advance(now_s)
         for new in self._bank.progress():
-            replica = self._all[new.index]
-            self._tell(replica, new.stepped_s, new.rates, new.tokens, new.prefilled)
+            self._tell(self._all[new.index], new)
 
     def catch_up_with(self, replica: Replica, now_s: float) -> None:
         """The same of one replica."""
@@ -109,7 +110,9 @@ class Replicas:
         told = engine.rates
         rates = (told.prefill_s_per_token, told.decode_s)
         if self._estimates:
-            self._tell(replica, engine.stepped_s, rates, engine.tokens(), engine.prefilled())
+            tokens, prefilled = engine.tokens(), engine.prefilled()
+            new = _New(replica.index, engine.stepped_s, rates, tokens, prefilled, engine.samples())
+            self._tell(replica, new)
         elif rates != replica.rates:
             replica.rates = rates
             self._core.on_step(engine.stepped_s, replica.name, StepFacts((), *rates))
@@ -117,21 +120,26 @@ class Replicas:
     def busy_s(self) -> dict[str, float]:
         return {replica.name: replica.engine.busy_s for replica in self._all}
 
-    def _tell(
-        self,
-        replica: Replica,
-        stepped_s: float,
-        rates: tuple[float, float],
-        tokens: Sequence[tuple[int, int]],
-        prefilled: Sequence[tuple[int, int]],
-    ) -> None:
+    def _tell(self, replica: Replica, new: Progress) -> None:
         observe = replica.live.observe
-        for num_prefill, num_decoding, num_kv, attention, step_s in replica.engine.samples():
+        for num_prefill, num_decoding, num_kv, attention, step_s in new.samples:
             observe(num_prefill, num_decoding, num_kv, attention, step_s)
-        told = NOTHING_TOLD if rates == replica.rates else rates  # as a step that only decodes
-        replica.rates = rates
-        facts = StepFacts(tuple(prefilled), *told)
-        self._core.on_progress_bulk(stepped_s, replica.name, tokens, facts)
+        # A step that only decodes tells no rates.
+        told = NOTHING_TOLD if new.rates == replica.rates else new.rates
+        replica.rates = new.rates
+        facts = StepFacts(tuple(new.prefilled), *told)
+        self._core.on_progress_bulk(new.stepped_s, replica.name, new.tokens, facts)
+
+
+class _New(Struct):
+    """`Progress` of one engine alone."""
+
+    index: int
+    stepped_s: float
+    rates: tuple[float, float]
+    tokens: Sequence[tuple[int, int]]
+    prefilled: Sequence[tuple[int, int]]
+    samples: Sequence[Sample]
 
 
 def _ctx_size(spec: ReplicaSpec) -> int:

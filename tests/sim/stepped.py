@@ -238,6 +238,7 @@ class _Progress:
     rates: tuple[float, float]
     tokens: list[tuple[int, int]]
     prefilled: list[tuple[int, int]]
+    samples: list[tuple[int, int, float, float, float]]
 
 
 class SteppedBank:
@@ -257,6 +258,6 @@ class SteppedBank:
             if engine.num_steps != self._told[index]:
                 self._told[index] = engine.num_steps
                 rates = (engine.rates.prefill_s_per_token, engine.rates.decode_s)
-                new = engine.tokens(), engine.prefilled()
+                new = engine.tokens(), engine.prefilled(), engine.samples()
                 out.append(_Progress(index, engine.stepped_s, rates, *new))
         return out

@@ -16,6 +16,7 @@ from fmedge.sched.events import Arrival
 from fmedge.sched.forecast import length_keys
 from fmedge.sched.lengths import LengthPredictor
 from fmedge.sim import world
+from fmedge.sim.bank import Bank
 from fmedge.sim.policies import POLICIES, rules
 from fmedge.sim.workload import Call, Workload
 from fmedge.sim.world import Simulated, simulate
@@ -127,13 +128,14 @@ def test_what_was_withdrawn_goes_on_where_it_was():
     assert all(row.ttft_s <= 0.6 for row in simulated.rows[8:])
 
 
-def test_the_scheduler_learns_how_slow_a_replica_really_is():
+@pytest.mark.parametrize("bank", [SteppedBank, Bank])
+def test_the_scheduler_learns_how_slow_a_replica_really_is(bank):
     calls = steady(80, 4.0, promise=Promise(e2e_s=1.0))
     slow = [spec("a"), spec("b", noise=Noise(slowdown={"b": 6.0}))]
-    even = play([spec("a"), spec("b")], calls).rows
-    learned = play(slow, calls).rows
+    even = play([spec("a"), spec("b")], calls, bank=bank).rows
+    learned = play(slow, calls, bank=bank).rows
     assert sum(row.replica == "b" for row in learned) < sum(row.replica == "b" for row in even) / 2
-    told = play(slow, calls, told={"b": virtual.cpu_like(1 / 6.0)}).rows
+    told = play(slow, calls, told={"b": virtual.cpu_like(1 / 6.0)}, bank=bank).rows
     assert all(row.replica == "a" for row in told[:4]), "it is told so from the start"
 
 
