@@ -55,6 +55,8 @@ ROWS: dict[str, Row] = {
     "plan-split": _lazy("bench.plan.split"),
     "plan-swap": _lazy("bench.plan.swap"),
     "plan-restore": _lazy("bench.plan.restore"),
+    "cluster": _lazy("bench.cluster.measured"),
+    "cluster-simulated": _lazy("bench.cluster.simulated"),
     "startup": startup.run,
     "health": health.run,
     "soak": soak.run,

@@ -1,0 +1,1 @@
+"""fmedge beside other schedulers on hardware that is emulated: docs/evaluation.md."""
