@@ -29,6 +29,10 @@ MAX_LOOKS, SLACK = 2, 0.1
 """All are looked at with lengths as they are likely, and that many in several scenarios: those
 where it is likeliest to hold, by so little less than wanted."""
 
+LOOK_AGAIN_S = 0.5
+"""So long a request keeps its place after a look for a better one: moved by each tick's estimates,
+requests at risk chase each other (16 simulated replicas then kept 91 % of promises, not 96 %)."""
+
 MAX_MOVES = 4
 MAX_REPLICAS_A_TICK = 8
 MAX_ACTIONS_A_TICK = 8
@@ -103,8 +107,7 @@ def _save(
         return found
     home = request.home
     if waits and home is not None:
-        candidate = router.plans.candidate(now_s, request, [home])
-        room = router.room_on(now_s, request, candidate, home, p_hold)
+        room = router.room_on(now_s, request, None, home, p_hold)
         if room is not None:
             return [router.withdraw(now_s, room.victim, model, "its slot is needed for a promise")]
     if p_hold < HOPELESS and waits:
@@ -119,8 +122,9 @@ def _elsewhere(
     home = request.home
     others = [replica for replica in model.ready() if replica is not home]
     least = p_hold + (MIN_GAIN_RUNNING if request.has_started else MIN_GAIN)
-    if not others or least > 1.0:
+    if not others or least > 1.0 or now_s < request.stays_until_s:
         return None
+    request.stays_until_s = now_s + LOOK_AGAIN_S
     plans = router.plans
     candidate = plans.candidate(now_s, request, others)
     if len(others) > MAX_LOOKS:

@@ -213,13 +213,13 @@ class Router:
         self,
         now_s: float,
         request: Request,
-        candidate: Candidate,
+        candidate: Candidate | None,
         replica: ReplicaState,
         reached: float,
     ) -> Room | None:
         """Whom to withdraw there for a request whose promise holds with `reached` as it is, and
         the estimate without it. None if there is nobody, or no gain would be worth it: each
-        withdrawal throws prefill away, which time must make up for."""
+        withdrawal throws prefill away, which time must make up for. candidate: None makes one."""
         victim = self._victim(request, replica)
         if victim is None:
             return None
@@ -229,6 +229,8 @@ class Router:
             return None
         from fmedge.sched.fleet import Column
 
+        if candidate is None:
+            candidate = self.plans.candidate(now_s, request, [replica])
         without = victim.arrival.request_id
         (row,) = self.plans.compare(now_s, candidate, [replica], without=without)
         if row[Column.P_HOLD] < reached + price:
@@ -548,6 +550,7 @@ class Router:
 
     def _demote(self, now_s: float, request: Request, why: str) -> None:
         request.give_up_promise()
+        request.stays_until_s = -math.inf
         self._take_turn(request)
         self.records.event(now_s, request, "demoted", why)
 
