@@ -53,7 +53,7 @@ async def compare(bench: Bench, asked: Case, setup: str) -> list[Point]:
     """fmedge's and Ray's points, each system's search step by step in turn."""
     points: list[Point] = []
     async with (
-        systems.fmedge(bench, asked.cluster) as ours,
+        systems.fmedge(bench, asked) as ours,
         systems.ray(bench, asked.cluster, setup) as theirs,
     ):
         guess = await asyncio.to_thread(simulated.highest_rate, asked, "fmedge")

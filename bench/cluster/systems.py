@@ -12,10 +12,11 @@ import os
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from bench import servers
-from bench.cluster.cases import cluster_file
+from bench.cluster.cases import Case, cluster_file
 from bench.context import Bench
 from bench.fronts import apart, front, why_absent
 from bench.ray_serve.server import RayServer, ray_server
@@ -37,16 +38,35 @@ class Address:
     server: RayServer | None = None
 
 
+def configuration(asked: Case, folder: Path) -> Path:
+    """What a server must know beforehand of the case's promises: its classes and workflows."""
+    workload = asked.load(asked.first_per_s, 100)
+    promises = {call.promise.sla_class: call.promise for call in workload.calls}
+    blocks = []
+    for name, promise in promises.items():
+        limits = {"ttft_ms": promise.ttft_s, "tpot_ms": promise.tpot_s, "e2e_ms": promise.e2e_s}
+        lines = [f"{key} = {limit * 1e3:g}" for key, limit in limits.items() if limit < inf]
+        if name:
+            blocks.append("\n".join([f"[sla.{name}]", *lines, f"target = {promise.target}"]))
+    blocks += [
+        f"[workflows.{name}]\ne2e_ms = {settings.e2e_s * 1e3:g}\ntarget = {settings.target}"
+        for name, settings in workload.workflows.items()
+    ]
+    path = folder / f"{asked.name.replace(', ', '-').replace(' ', '-')}.toml"
+    path.write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
+    return path
+
+
 @contextlib.asynccontextmanager
 async def fmedge(
-    bench: Bench, cluster: str, *, config: Path | None = None, arguments: Sequence[str] = ()
+    bench: Bench, asked: Case, *, arguments: Sequence[str] = ()
 ) -> AsyncIterator[Address]:
-    """config: with promises of workflows."""
+    cluster = asked.cluster
     port = servers.free_port()
     command = [
         sys.executable, "-m", "fmedge", "serve", "--emulate", str(cluster_file(cluster)),
         "--port", str(port), "--log-level", "info",
-        *(["--config", str(config)] if config else []), *arguments,
+        "--config", str(configuration(asked, bench.folder)), *arguments,
     ]  # fmt: skip
     log = bench.folder / f"fmedge-{cluster}.log"
     manager = servers.running("fmedge", command, port, log)
