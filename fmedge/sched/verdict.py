@@ -203,6 +203,10 @@ class _Look:
             for i, row in zip(missing, rows, strict=True):
                 self.rows[i] = row
 
+    def in_full(self) -> list[int]:
+        """Which were looked at in several scenarios, in order."""
+        return sorted(self._is_full)
+
     def full(self, index: int) -> Row:
         if index not in self._is_full:
             self._is_full.add(index)
@@ -252,17 +256,18 @@ def _just_enough(look: _Look, request: Request) -> tuple[int, str]:
     """The first that is enough, else the best."""
     rows, replicas = look.all(), look.replicas
     target, weight = request.promise.target, request.promise.weight
-    tried: dict[int, float] = {}
-    for _ in range(MAX_LOOKS):
+    tried = {i: net(rows[i], weight) for i in look.in_full()}
+    for _ in range(max(1, 1 + MAX_LOOKS - len(tried))):
         nets = [net(row, weight) for row in rows]
         best = max(range(len(rows)), key=nets.__getitem__)
         least = max(target, nets[best] - MAX_GIVEN_UP)
         index = next((i for i, value in enumerate(nets) if value >= least), best)
-        if index in tried:
-            break
+        was_tried = index in tried
         tried[index] = net(look.full(index), weight)
         if tried[index] >= least:
             return index, _holds(look, index, request)
+        if was_tried:
+            break
     best = max(tried, key=tried.__getitem__)
     return best, (
         f"no replica reaches {_p(target)}; {replicas[best].name} comes nearest with "
