@@ -1,0 +1,249 @@
+"""Whether the simulator says what happens: against the emulated server in real time, and against
+real llama.cpp on two unequal replicas.
+
+The rule: the simulator is given what could be known, the replicas' specifications and the calls,
+and never an outcome. Where it is given how long steps took in the run itself, the row says so.
+
+How wrong: of each of p50 and p99, of TTFT and end to end, |simulated / measured - 1|. One choice of
+the scheduler that turns out otherwise, over a millisecond, changes the next hundred; so beside it
+stands how far simulations differ among themselves whose arrivals do by that millisecond (`chaos`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+
+from msgspec.structs import replace
+
+from bench.cluster import simulated, systems
+from bench.cluster.cases import Case, case
+from bench.cluster.real_pair import Real, measure_real, specs_of_profiles, specs_of_steps
+from bench.context import Bench, Outcome, Skipped
+from fmedge.replica.emulated.replica import EmulatedReplica
+from fmedge.sched.emulation import ReplicaSpec
+from fmedge.sched.steptime import StepModel
+from fmedge.server.profiles import Profiler, ProfileStore
+from fmedge.sim.outcome import Row
+from fmedge.sim.summary import spread
+from fmedge.sim.workload import Workload
+from fmedge.sim.world import simulate
+
+CLUSTER, WORKLOAD = "rack", "conversation"
+RATE_PER_S = 3.3
+"""About two thirds of the highest that keeps 95 %."""
+
+NUM_REQUESTS, NUM_REQUESTS_SHORT = 500, 250
+WARM_UP_SHARE = 0.1
+POLICIES = ("least_outstanding", "fmedge")
+EMULATED_LIMIT, REAL_LIMIT = 5.0, 10.0
+LOADS = (0.5, 0.7)
+NUM_REAL, NUM_REAL_SHORT, NUM_REAL_WARM_UP = 300, 120, 40
+NUM_CHAOS, CHAOS_S = 8, 0.002
+
+Figures = dict[str, float]
+"""Seconds, by the name of a percentile."""
+
+Said = Callable[[Workload], Sequence[Row]]
+"""A simulation."""
+
+
+async def run(bench: Bench) -> list[Outcome | Skipped]:
+    return await emulated(bench) + await real(bench)
+
+
+# --- the emulated server ---
+
+
+async def emulated(bench: Bench) -> list[Outcome | Skipped]:
+    asked = case(CLUSTER, WORKLOAD)
+    count = NUM_REQUESTS if bench.is_full else NUM_REQUESTS_SHORT
+    specs = await asyncio.to_thread(simulated.replicas, CLUSTER)
+    told = await _measured(specs)
+    found: list[Outcome | Skipped] = []
+    for policy in POLICIES:
+        found += await _emulated(bench, asked, policy, count, specs, told)
+    return found
+
+
+async def _emulated(
+    bench: Bench,
+    asked: Case,
+    policy: str,
+    count: int,
+    specs: Sequence[ReplicaSpec],
+    told: Mapping[str, StepModel],
+) -> list[Outcome | Skipped]:
+    row = f"fidelity, emulated server, {asked.name}, {policy}"
+    options = asked.options(RATE_PER_S, count)
+    warmup_s = WARM_UP_SHARE * count / RATE_PER_S
+    async with systems.fmedge(bench, asked.cluster, arguments=("--policy", policy)) as address:
+        made = await systems.play(bench, address, options, f"fidelity-{policy}", warmup_s)
+    if made.ended:
+        return [Skipped(row, f"failed: {made.ended}")]
+    workload = asked.load(RATE_PER_S, count)
+    first = round(WARM_UP_SHARE * count)
+    rows = sorted(made.rows, key=lambda r: r.call)
+
+    def said(of: Workload) -> Sequence[Row]:
+        return simulate(specs, of, policy, told=told).rows
+
+    here = await asyncio.to_thread(said, workload)
+    chaos = await asyncio.to_thread(_chaos, workload, said, first)
+    pairs = [(a, b) for a, b in zip(rows, here, strict=True) if a.status == b.status == "ok"]
+    detail = {
+        "requests": count - first,
+        "not_answered": count - len(pairs),
+        "median_s_longer_ttft": median(a.ttft_s - b.ttft_s for a, b in pairs),
+        "median_s_longer_e2e": median(a.e2e_s - b.e2e_s for a, b in pairs),
+    }
+    return outcomes(bench, row, rows[first:], here[first:], EMULATED_LIMIT, detail, chaos)
+
+
+async def _measured(specs: Sequence[ReplicaSpec]) -> dict[str, StepModel]:
+    """What a server that starts finds out of its replicas' speed: the same measuring of the same
+    steps."""
+    from fmedge.server.emulated import open_vocabs
+
+    vocabs = await open_vocabs({spec.engine.model_path for spec in specs})
+    profiler = Profiler(ProfileStore(None))
+    told = {}
+    for spec in specs:
+        replica = EmulatedReplica(spec, vocabs[spec.engine.model_path])
+        waiter = _Ready()
+        replica.start(waiter)
+        try:
+            await asyncio.wait_for(waiter.is_ready.wait(), 10.0)
+            told[spec.name] = (await profiler.obtain(replica, spec.engine)).model
+        finally:
+            await replica.close()
+    return told
+
+
+class _Ready:
+    """A ReplicaListener of a replica that is only measured."""
+
+    def __init__(self) -> None:
+        self.is_ready = asyncio.Event()
+
+    def on_ready(self, *_: object) -> None:
+        self.is_ready.set()
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("on_"):
+            return lambda *_, **__: None
+        raise AttributeError(name)
+
+
+# --- llama.cpp ---
+
+
+async def real(bench: Bench) -> list[Outcome | Skipped]:
+    count = NUM_REAL if bench.is_full else NUM_REAL_SHORT
+    runs = await measure_real(bench, LOADS, NUM_REAL_WARM_UP, count)
+    found: list[Outcome | Skipped] = []
+    for one in runs:
+        found += await asyncio.to_thread(_real, bench, one)
+    return found
+
+
+def _real(bench: Bench, one: Real) -> list[Outcome | Skipped]:
+    """Twice: with step times as measured before the run, and with those of the run itself."""
+    found: list[Outcome | Skipped] = []
+    told = {name: profile.model for name, profile in one.profiles.items()}
+    for name, specs in (
+        ("profiles as measured before", specs_of_profiles(one)),
+        ("step times of the run itself", specs_of_steps(one)),
+    ):
+        row = f"fidelity, llama.cpp, {one.load:.0%} load, {name}"
+
+        def said(of: Workload, specs: Sequence[ReplicaSpec] = specs) -> Sequence[Row]:
+            made = simulate(specs, of, "oracle", told=told).rows
+            return [
+                replace(row, ttft_s=row.ttft_s + one.link_s, e2e_s=row.e2e_s + one.link_s)
+                for row in made
+            ]
+
+        here = said(one.workload)
+        chaos = _chaos(one.workload, said, NUM_REAL_WARM_UP)
+        detail = dict(one.detail) | {
+            "link_ms": 1e3 * one.link_s,
+            "on_fast": _share(one.rows[NUM_REAL_WARM_UP:]),
+            "simulated_on_fast": _share(here[NUM_REAL_WARM_UP:]),
+        }
+        found += outcomes(
+            bench, row, one.rows[NUM_REAL_WARM_UP:], here[NUM_REAL_WARM_UP:], REAL_LIMIT, detail,
+            chaos,
+        )  # fmt: skip
+    return found
+
+
+def _share(rows: Sequence[Row]) -> float:
+    return sum(row.replica == "fast" for row in rows) / len(rows)
+
+
+# --- what the comparisons share ---
+
+
+def figures(rows: Sequence[Row]) -> Figures:
+    """Of answered calls."""
+    good = [row for row in rows if row.status == "ok"]
+    ttft, e2e = spread([row.ttft_s for row in good]), spread([row.e2e_s for row in good])
+    assert ttft is not None
+    assert e2e is not None
+    return {
+        "p50 of TTFT": ttft.p50_s,
+        "p99 of TTFT": ttft.p99_s,
+        "p50 of end to end": e2e.p50_s,
+        "p99 of end to end": e2e.p99_s,
+    }
+
+
+def outcomes(
+    bench: Bench,
+    row: str,
+    there: Sequence[Row],
+    here: Sequence[Row],
+    limit: float,
+    detail: Mapping[str, float],
+    chaos: Sequence[Figures],
+) -> list[Outcome | Skipped]:
+    """there: measured; here: simulated. chaos: of simulations with other milliseconds."""
+    found: list[Outcome | Skipped] = []
+    measured, said = figures(there), figures(here)
+    bench.say(f"  {row}: " + ", ".join(f"{key} {value:.3g}" for key, value in detail.items()))
+    for what, value_s in measured.items():
+        error = 100 * abs(said[what] / value_s - 1)
+        others = [one[what] for one in chaos]
+        own = 100 * max(abs(other / said[what] - 1) for other in others)
+        middle = 100 * abs(median([said[what], *others]) / value_s - 1)
+        more = {
+            "measured_s": value_s,
+            "simulated_s": said[what],
+            "chaos_percent": own,
+            "error_of_the_median_simulation": middle,
+        }
+        bench.say(
+            f"    {what}: {value_s:.3f} s measured, {said[what]:.3f} s simulated, "
+            f"{said[what] / value_s - 1:+.1%}; simulations differ by up to {own:.1f} %, their "
+            f"median is {middle:.1f} % off"
+        )
+        found.append(
+            Outcome(row, f"error of {what}", error, "%", limit, False, detail={**detail, **more})
+        )
+    return found
+
+
+def _chaos(workload: Workload, said: Said, first: int) -> list[Figures]:
+    """Simulations of the same calls, each up to CHAOS_S later than it is."""
+    found = []
+    for seed in range(NUM_CHAOS):
+        rng = random.Random(seed)
+        calls = [
+            replace(call, at_s=call.at_s + rng.uniform(0.0, CHAOS_S)) for call in workload.calls
+        ]
+        calls.sort(key=lambda call: call.at_s)
+        found.append(figures(said(replace(workload, calls=tuple(calls)))[first:]))
+    return found
