@@ -10,7 +10,7 @@ C_FILES := $(wildcard fmedge/_native/fm_*.c fmedge/_native/fm_*.cpp fmedge/_nati
 # llama.cpp's RPC backend lets one model's layers lie on several machines.
 export CMAKE_ARGS ?= -DGGML_RPC=ON
 
-.PHONY: install demo test check check-native bench bench-sla bench-plan format clean
+.PHONY: install demo test check check-native bench bench-sla bench-plan bench-cluster bench-cluster-full format clean
 
 install: $(STAMP)
 
@@ -19,15 +19,15 @@ $(STAMP): pyproject.toml setup.py $(NATIVE)
 	@echo "Building llama.cpp if pip has no wheel of it yet: about 6 minutes on 2 cores."
 	$(PY) -m pip install --disable-pip-version-check -q "setuptools>=80" "cffi==2.1.1" "$(PIN)"
 	$(PY) -m pip install --disable-pip-version-check -q --no-build-isolation -e ".[dev]"
-	@echo "Compiling the scheduler's kernels: about 30 seconds, once."
-	$(PY) -c "import fmedge.sched.kernels, fmedge.sched.provision.kernels"
+	@echo "Compiling the scheduler's kernels: about 40 seconds, once."
+	$(PY) -c "import fmedge.sched.kernels, fmedge.sched.provision.kernels, fmedge.sim.kernels"
 	touch $@
 
 demo: install
 	$(PY) packaging/demo.py
 
 test: install
-	$(PY) -c "import fmedge.sched.kernels, fmedge.sched.provision.kernels"
+	$(PY) -c "import fmedge.sched.kernels, fmedge.sched.provision.kernels, fmedge.sim.kernels"
 	$(PY) -m pytest -n 2 --dist loadgroup
 
 check: install
@@ -48,6 +48,15 @@ bench-sla: install
 
 bench-plan: install
 	$(PY) -m bench plan-restore plan-swap plan-optimal plan-speed plan-memory plan-split
+
+# Ray Serve and matplotlib beside what fmedge needs: see bench/ray_serve/requirements.txt.
+bench-cluster: install
+	$(PY) -m pip install --disable-pip-version-check -q -r bench/ray_serve/requirements.txt
+	$(PY) -m bench cluster-simulated cluster-speed cluster
+
+bench-cluster-full: install
+	$(PY) -m pip install --disable-pip-version-check -q -r bench/ray_serve/requirements.txt
+	$(PY) -m bench cluster cluster-agents cluster-fidelity cluster-speed cluster-regression cluster-scaling cluster-simulated --full
 
 format: install
 	$(VENV)/bin/ruff check --fix .

@@ -79,7 +79,7 @@ async def _emulated(
     row = f"fidelity, emulated server, {asked.name}, {policy}"
     options = asked.options(RATE_PER_S, count)
     warmup_s = WARM_UP_SHARE * count / RATE_PER_S
-    async with systems.fmedge(bench, asked.cluster, arguments=("--policy", policy)) as address:
+    async with systems.fmedge(bench, asked, arguments=("--policy", policy)) as address:
         made = await systems.play(bench, address, options, f"fidelity-{policy}", warmup_s)
     if made.ended:
         return [Skipped(row, f"failed: {made.ended}")]
