@@ -7,7 +7,10 @@ cannot show how much it itself does, so ten of them without a change are asked f
 alarm. They share one base, so an unlucky base would be an alarm many times over. All were measured
 in turn: the slow ones last, and each batch side by side on the same machine.
 
-A run has as many calls as a p99 needs to be compared. Load stays at what the cards sustain.
+Load is half of a rate that the cards sustain, and nothing is promised: then a request goes where it
+ends first, and runs differ by little but their steps. Where promises hold on any replica, routes
+depend on trifles, and what they change hides 5 % or shows as far more. 300 calls compare medians; a
+p99 would need 500.
 """
 
 from __future__ import annotations
@@ -34,8 +37,8 @@ NUM_BASE, NUM_REPEATS, NUM_SLOW = 3, 10, 3
 SIDE_BY_SIDE = 3
 WARMUP_S = 4.0
 OPTIONS = (
-    "--workload", "poisson:rate=10,requests=600,prompt=150/400,output=32/80",
-    "--sla", "ttft_ms=1500,tpot_ms=60", "--seed", "1", "--prompt-seed", "1",
+    "--workload", "poisson:rate=5,requests=300,prompt=150/400,output=32/80",
+    "--seed", "1", "--prompt-seed", "1",
 )  # fmt: skip
 SECTION = "[emulation]\n"
 
