@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf, nan, nextafter
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,8 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 Sample = tuple[int, int, int, float, float]
-"""A step: (P, D, K, A, seconds), as in `protocol.Step`; A is a multiple of a half."""
+"""A step: (P, D, K, A, seconds), as in `protocol.Step`, the first three as floats without a
+fraction; A is a multiple of a half."""
 
 
 class Engine:
@@ -438,7 +440,6 @@ class Engine:
 
 def samples_of(head: list[float]) -> list[Sample]:
     """The steps in a row of what was gathered."""
-    return [
-        (int(head[i]), int(head[i + 1]), int(head[i + 2]), head[i + 3], head[i + 4])
-        for i in at.SAMPLE_PLACES[: int(head[at.NUM_SAMPLED])]
-    ]
+    end = at.SAMPLED + int(head[at.NUM_SAMPLED]) * at.SAMPLE_SIZE
+    starts = range(at.SAMPLED, end, at.SAMPLE_SIZE)
+    return cast(list[Sample], [tuple(head[i : i + at.SAMPLE_SIZE]) for i in starts])

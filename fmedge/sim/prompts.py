@@ -9,7 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fmedge.sim.workload import Call
+from fmedge.sched.prefix import TOKEN_BYTES
+from fmedge.sim.ports import Prompts
+from fmedge.sim.workload import Call, Workload
 
 _OWN = 1 << 63
 """Of the tokens that no other prompt has; blocks' ids are smaller."""
@@ -35,6 +37,21 @@ def prompt_tokens(call: Call, index: int, block_tokens: int, low: int, high: int
         places[:num_covered] %= np.uint64(block_tokens)
     tokens = _mixed(seeds + places * _ODD) % np.uint64(high - low) + np.uint64(low)
     return tokens.astype("<i4").tobytes()
+
+
+def prompts_of(workload: Workload, *, can_return: bool) -> Prompts:
+    """The prompts of a simulation. Where no call shares with another they are one token over and
+    over, each call's own, which only a call itself could find again.
+
+    can_return: whether a call may come back to the KV that it left; if not, and nothing is shared,
+    nobody could tell prompts apart, and there are none.
+    """
+    if any(call.blocks for call in workload.calls):
+        block_tokens = workload.block_tokens or 1
+        return lambda call, index: prompt_tokens(call, index, block_tokens, 0, 1 << 24)
+    if can_return:
+        return lambda call, index: index.to_bytes(TOKEN_BYTES, "little") * call.num_prompt
+    return lambda call, index: b""
 
 
 def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -33,14 +33,16 @@ from fmedge.sched.emulation import ReplicaSpec
 from fmedge.sched.forecast import Forecaster
 from fmedge.sched.steptime import StepModel
 from fmedge.sched.workflow_call import WorkflowError
+from fmedge.sim.garbage import garbage_set_aside
 from fmedge.sim.outcome import Row, Status
 from fmedge.sim.pending import Pending
 from fmedge.sim.played import Played
 from fmedge.sim.policies import Rules, rules
 from fmedge.sim.ports import Bank, Prompts
+from fmedge.sim.prompts import prompts_of
 from fmedge.sim.replicas import Replica, Replicas
+from fmedge.sim.served import only_model, workflows_of
 from fmedge.sim.workload import Workload
-from fmedge.types import WorkflowSettings
 
 TICK_S = 0.05
 STUCK_S = 3600.0
@@ -99,24 +101,15 @@ def simulate(
         new_bank = bank.Bank
     core = SchedulerCore(chosen.settings(settings, seed), chosen.core)
     replicas = Replicas(specs, new_bank(specs), core, estimates=chosen.estimates, told=told or {})
-    world = _World(workload, chosen, core, replicas, prompts or prompts_of(workload, chosen))
+    prompts = prompts or prompts_of(workload, can_return=chosen.estimates)
+    world = _World(workload, chosen, core, replicas, prompts)
     ended = ""
     try:
-        ended = world.run(inf if limit_s is None else limit_s, progress)
+        with garbage_set_aside():
+            ended = world.run(inf if limit_s is None else limit_s, progress)
     except KeyboardInterrupt:
         ended = "interrupted"
     return world.result(ended)
-
-
-def prompts_of(workload: Workload, chosen: Rules) -> Prompts:
-    """The workload's prompts, or none where nobody could tell them from others: nothing is shared,
-    and nothing that was taken off a replica comes back to its KV."""
-    if not chosen.estimates and not any(call.blocks for call in workload.calls):
-        return lambda call, index: b""
-    from fmedge.sim.load import prompt_tokens
-
-    block_tokens = workload.block_tokens or 1
-    return lambda call, index: prompt_tokens(call, index, block_tokens, 0, 1 << 24)
 
 
 class _World:
@@ -136,8 +129,8 @@ class _World:
         self._prompts = prompts
         self._core = core
         self._replicas = replicas
-        self._only_model = _only_model(workload, tuple(replicas.ctx_sizes))
-        self._forecaster = Forecaster(_workflows(workload))
+        self._only_model = only_model(workload, tuple(replicas.ctx_sizes))
+        self._forecaster = Forecaster(workflows_of(workload))
         self._pending = Pending(workload.calls)
         self._open: dict[int, Played] = {}
         self._rows: list[Row] = []  # in order of ends
@@ -342,24 +335,3 @@ class _World:
 
 def _unsent(index: int) -> Row:
     return Row(call=index, at_s=nan, status="unsent")
-
-
-def _only_model(workload: Workload, models: Sequence[str]) -> str:
-    """Whom a call means that names no model. ConfigError for one that means nobody."""
-    for call in workload.calls:
-        if call.model and call.model not in models:
-            raise ConfigError(
-                f"the workload asks for the model {call.model!r}, which the cluster does not "
-                f"serve; it serves {', '.join(models)}"
-            )
-        if not call.model and len(models) > 1:
-            raise ConfigError(
-                "the workload names no model, and the cluster serves several: " + ", ".join(models)
-            )
-    return models[0]
-
-
-def _workflows(workload: Workload) -> dict[str, WorkflowSettings]:
-    """Those that calls belong to; without a promise where the workload has none for them."""
-    names = dict.fromkeys(call.workflow for call in workload.calls if call.workflow)
-    return {name: workload.workflows.get(name, WorkflowSettings(name=name)) for name in names}
