@@ -183,7 +183,9 @@ async def _play(bench: Bench, name: str, system: Running) -> Played:
     async with system as (address, count):
         watching = asyncio.create_task(meter.watch(count))
         try:
-            run = await systems.play(bench, address, OPTIONS, name.replace(", ", "-"), 0.0)
+            run = await systems.play(
+                bench, address, OPTIONS, name.replace(", ", "-").replace(" ", "-"), 0.0
+            )
         finally:
             watching.cancel()
             await asyncio.wait([watching])
