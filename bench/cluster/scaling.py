@@ -40,7 +40,8 @@ LOAD_GB_S = 2.0
 """An SSD's; the model's 15.7 GB take 8 s."""
 
 SHORT_DELAYS_S = (5.0, 20.0)
-"""Before Ray scales up and down, in place of its own 30 and 600."""
+"""Before Ray scales up and down, in place of its own 30 and 600. In either case it decides by the
+mean of its last 30 s, as it does where nothing is set."""
 
 POLL_S = 0.5
 GOODPUT = 1.0
