@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
+from math import nan
 from statistics import median
 
 from msgspec.structs import replace
@@ -22,14 +24,20 @@ from bench.cluster import simulated, systems
 from bench.cluster.cases import Case, case
 from bench.cluster.real_pair import Real, measure_real, specs_of_profiles, specs_of_steps
 from bench.context import Bench, Outcome, Skipped
-from fmedge.replica.emulated.replica import EmulatedReplica
+from fmedge.replica.emulated.engine import EmulatedEngine, VirtualClock
+from fmedge.replica.loop import EngineLoop
+from fmedge.replica.measure import measure
+from fmedge.replica.protocol import Measure
+from fmedge.sched.design import design
 from fmedge.sched.emulation import ReplicaSpec
+from fmedge.sched.fit import Samples, fit
 from fmedge.sched.steptime import StepModel
-from fmedge.server.profiles import Profiler, ProfileStore
+from fmedge.server.profiles import BUDGET_S
 from fmedge.sim.outcome import Row
 from fmedge.sim.summary import spread
 from fmedge.sim.workload import Workload
 from fmedge.sim.world import simulate
+from fmedge.types import Vocab
 
 CLUSTER, WORKLOAD = "rack", "conversation"
 RATE_PER_S = 3.3
@@ -42,6 +50,9 @@ EMULATED_LIMIT, REAL_LIMIT = 5.0, 10.0
 LOADS = (0.5, 0.7)
 NUM_REAL, NUM_REAL_SHORT, NUM_REAL_WARM_UP = 300, 120, 40
 NUM_CHAOS, CHAOS_S = 8, 0.002
+
+_LATE = re.compile(rb"announced ([\d.]+) ms late on average, ([\d.]+) ms at most")
+"""What an emulated replica says of itself at its end."""
 
 Figures = dict[str, float]
 """Seconds, by the name of a percentile."""
@@ -79,6 +90,8 @@ async def _emulated(
     row = f"fidelity, emulated server, {asked.name}, {policy}"
     options = asked.options(RATE_PER_S, count)
     warmup_s = WARM_UP_SHARE * count / RATE_PER_S
+    log = bench.folder / f"fmedge-{asked.cluster}.log"
+    num_before = len(log.read_bytes()) if log.exists() else 0
     async with systems.fmedge(bench, asked, arguments=("--policy", policy)) as address:
         made = await systems.play(bench, address, options, f"fidelity-{policy}", warmup_s)
     if made.ended:
@@ -93,7 +106,13 @@ async def _emulated(
     here = await asyncio.to_thread(said, workload)
     chaos = await asyncio.to_thread(_chaos, workload, said, first)
     pairs = [(a, b) for a, b in zip(rows, here, strict=True) if a.status == b.status == "ok"]
+    late = [
+        (float(mean_ms), float(most_ms))
+        for mean_ms, most_ms in _LATE.findall(log.read_bytes()[num_before:])
+    ]
     detail = {
+        "steps_late_ms": max((mean_ms for mean_ms, _ in late), default=nan),
+        "steps_late_ms_at_most": max((most_ms for _, most_ms in late), default=nan),
         "requests": count - first,
         "not_answered": count - len(pairs),
         "median_s_longer_ttft": median(a.ttft_s - b.ttft_s for a, b in pairs),
@@ -103,38 +122,23 @@ async def _emulated(
 
 
 async def _measured(specs: Sequence[ReplicaSpec]) -> dict[str, StepModel]:
-    """What a server that starts finds out of its replicas' speed: the same measuring of the same
-    steps."""
+    """What a server that starts finds out of its replicas' speed, by the same steps."""
     from fmedge.server.emulated import open_vocabs
 
     vocabs = await open_vocabs({spec.engine.model_path for spec in specs})
-    profiler = Profiler(ProfileStore(None))
-    told = {}
-    for spec in specs:
-        replica = EmulatedReplica(spec, vocabs[spec.engine.model_path])
-        waiter = _Ready()
-        replica.start(waiter)
-        try:
-            await asyncio.wait_for(waiter.is_ready.wait(), 10.0)
-            told[spec.name] = (await profiler.obtain(replica, spec.engine)).model
-        finally:
-            await replica.close()
-    return told
+    return {spec.name: _measured_one(spec, vocabs[spec.engine.model_path]) for spec in specs}
 
 
-class _Ready:
-    """A ReplicaListener of a replica that is only measured."""
-
-    def __init__(self) -> None:
-        self.is_ready = asyncio.Event()
-
-    def on_ready(self, *_: object) -> None:
-        self.is_ready.set()
-
-    def __getattr__(self, name: str) -> object:
-        if name.startswith("on_"):
-            return lambda *_, **__: None
-        raise AttributeError(name)
+def _measured_one(spec: ReplicaSpec, vocab: Vocab) -> StepModel:
+    clock = VirtualClock()
+    engine = EmulatedEngine(spec, vocab, clock)
+    info = engine.info
+    points = design(info.slots, info.ctx_size, info.batch_size, info.ubatch_size)
+    measured = measure(
+        Measure(tuple(points), BUDGET_S), engine, lambda _: None, run_step=EngineLoop.run_step,
+        is_interrupted=lambda: False, clock=clock,
+    )  # fmt: skip
+    return fit(Samples.of(measured.samples)).model
 
 
 # --- llama.cpp ---
@@ -241,9 +245,9 @@ def _chaos(workload: Workload, said: Said, first: int) -> list[Figures]:
     found = []
     for seed in range(NUM_CHAOS):
         rng = random.Random(seed)
+        late_s = sorted(call.at_s + rng.uniform(0.0, CHAOS_S) for call in workload.calls)
         calls = [
-            replace(call, at_s=call.at_s + rng.uniform(0.0, CHAOS_S)) for call in workload.calls
+            replace(call, at_s=at_s) for call, at_s in zip(workload.calls, late_s, strict=True)
         ]
-        calls.sort(key=lambda call: call.at_s)
         found.append(figures(said(replace(workload, calls=tuple(calls)))[first:]))
     return found

@@ -37,6 +37,9 @@ from fmedge.types import EngineInfo, EngineSettings, GenerationRequest
 MOST_FITTED = 4000
 """Steps of one replica that a model is fitted to, evenly of all."""
 
+STRAGGLER = 3.0
+"""A step is one that takes so many times what its likes usually do."""
+
 MAD = 1.4826
 """The standard deviation of what is normal, in units of its median deviation."""
 
@@ -183,15 +186,25 @@ def specs_of_profiles(one: Real) -> tuple[ReplicaSpec, ...]:
 
 
 def specs_of_steps(one: Real) -> tuple[ReplicaSpec, ...]:
-    """Models fitted to the run's own steps, with as much noise as they had about them."""
+    """Models fitted to the run's own steps, with as much noise, and as many stragglers, as there
+    were about them: all steps together take what they took."""
     found = []
     for name, steps in one.steps.items():
-        report = fit(Samples.of(steps[:: len(steps) // MOST_FITTED + 1]))
-        seconds, said = _seconds(report.model, steps)
-        logs = np.log(seconds / said)
-        sigma = MAD * float(np.median(np.abs(logs - np.median(logs))))
-        noise = Noise(sigma=sigma, slowdown={name: float(seconds.sum() / said.sum())})
-        found.append(_spec(one, name, report.model, noise))
+        model = fit(Samples.of(steps[:: len(steps) // MOST_FITTED + 1])).model
+        seconds, said = _seconds(model, steps)
+        ratios = seconds / said
+        is_late = ratios > STRAGGLER * np.median(ratios)
+        logs = np.log(ratios)
+        usual = float(seconds[~is_late].sum() / said[~is_late].sum())
+        excess = float(seconds.sum() / said.sum()) / usual - 1
+        share = float(is_late.mean())
+        noise = Noise(
+            sigma=MAD * float(np.median(np.abs(logs - np.median(logs)))),
+            straggler_share=share,
+            straggler_factor=1 + excess / share if share else 1.0,
+            slowdown={name: usual},
+        )
+        found.append(_spec(one, name, model, noise))
     return tuple(found)
 
 
@@ -206,18 +219,28 @@ def _seconds(model: StepModel, steps: Sequence[Sample]) -> tuple[np.ndarray, np.
     return seconds, np.array([model.step_s(*step[1:]) for step in steps])
 
 
+def _took(model: StepModel, steps: Sequence[Sample]) -> float:
+    seconds, said = _seconds(model, steps)
+    return float(seconds.sum() / said.sum())
+
+
 def _strays(
     profiles: Mapping[str, StepProfile], steps: Mapping[str, Sequence[Sample]]
 ) -> dict[str, float]:
     """How many times longer the run's steps took, all together, than the profiles say: those that
-    only decode, and those that prefill."""
+    only decode, and those that prefill; and by how much that changed from one quarter of the run to
+    another, which no simulation follows."""
     found = {}
     for name, profile in profiles.items():
         for kind, has_prefill in (("decode", False), ("prefill", True)):
             chosen = [step for step in steps.get(name, ()) if (step[1] > 0) == has_prefill]
             if chosen:
-                seconds, said = _seconds(profile.model, chosen)
-                found[f"{name}_{kind}_took"] = float(seconds.sum() / said.sum())
+                found[f"{name}_{kind}_took"] = _took(profile.model, chosen)
+        own = list(steps.get(name, ()))
+        size = len(own) // 4
+        if size:
+            quarters = [_took(profile.model, own[n * size : (n + 1) * size]) for n in range(4)]
+            found[f"{name}_quarters_differ"] = max(quarters) / min(quarters)
         report = profile.fitted
         if report is not None:
             found[f"{name}_noise"] = report.noise
