@@ -13,7 +13,7 @@ from contextlib import contextmanager
 @contextmanager
 def garbage_set_aside() -> Iterator[None]:
     """What is there by now is not searched for garbage meanwhile: with numba loaded that is so much
-    that the searches took a third of all time. One who has set something aside goes on so."""
+    that the searches take a tenth of all time. One who has set something aside goes on so."""
     if gc.get_freeze_count():
         yield
         return
