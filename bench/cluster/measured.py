@@ -12,9 +12,9 @@ from bench.cluster.systems import Address
 from bench.context import Bench, Outcome, Skipped
 from bench.ray_serve.server import why_absent
 
-NUM_REQUESTS, NUM_REQUESTS_SHORT = 400, 240
+NUM_REQUESTS, NUM_REQUESTS_SHORT = 320, 240
 STEP = 1.15
-MAX_POINTS = 6
+MAX_POINTS = 5
 """Of one system in one case."""
 
 WARM_UP_SHARE = 0.1
