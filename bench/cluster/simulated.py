@@ -18,7 +18,7 @@ from fmedge.sim.search import Misses
 from fmedge.sim.summary import summarise
 from fmedge.sim.world import simulate
 
-NUM_REQUESTS, NUM_REQUESTS_SHORT = 1500, 500
+NUM_REQUESTS, NUM_REQUESTS_SHORT = 1000, 500
 PEERS = (
     "round_robin", "least_outstanding", "power_of_two", "speed_weighted", "highest_load",
 )  # fmt: skip
