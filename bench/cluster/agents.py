@@ -11,7 +11,7 @@ from bench.cluster.points import Point
 from bench.context import Bench, Outcome, Skipped
 from bench.ray_serve.server import why_absent
 
-LOADS = (0.9, 1.1)
+LOADS = (1.1, 1.4, 1.7)
 """In units of the rate up to which Ray keeps 95 %, as simulated."""
 
 SETUP = measured.TUNED
