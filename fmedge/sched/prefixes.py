@@ -1,7 +1,7 @@
 """The front's mirror of what each replica's KV holds, so that an estimate knows how much of a
 prompt need not be prefilled there.
 
-It follows replica/placement.py: a request that was submitted will hold its prompt; when it ends
+It follows placing.py: a request that was submitted will hold its prompt; when it ends
 that stays under its id, least recently used out first, and at most `num_ids` ids exist. Prompts are
 known by hashes of their blocks, each chained to all before and the first to the cache key, so that
 keys never meet and a prompt's bytes are not kept. A belief, never a promise: the engine says
@@ -13,11 +13,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 
+from fmedge.sched.placing import MAX_LOST_DIVISOR
+
 BLOCK_TOKENS = 32
 _BLOCK_BYTES = 4 * BLOCK_TOKENS
-
-MAX_LOST_DIVISOR = 4
-"""As placement's: an id is taken over in place if that loses at most a 4th of what it saves."""
 
 Chain = tuple[int, ...]
 

@@ -74,12 +74,9 @@ from fmedge.sched.paging import (
     num_used_blocks,
     prefill_blocks,
 )
+from fmedge.sched.placing import KV_MARGIN_TOKENS
 from fmedge.sched.steps import TAIL_FACTOR, budget_tokens, chunk_tokens
 from fmedge.sched.steptime import step_time
-
-KV_MARGIN_TOKENS = 32
-"""Cells that each running sequence finds free when one more starts, as replica/placement.py has
-it."""
 
 MAX_EVENTS = 1_000_000
 """A bound on one replay's time; what has not ended by then never does."""
