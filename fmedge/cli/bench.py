@@ -18,6 +18,7 @@ from fmedge.cli.bench_live import Progress, shown
 from fmedge.cli.bench_peer import calibrated, first_model
 from fmedge.cli.bench_prompts import Workload, bodies
 from fmedge.cli.bench_report import Report, report, table
+from fmedge.cli.numbers import at_least, not_negative, positive
 from fmedge.cli.options import add_settings, read_config
 from fmedge.cli.workload_options import add_workload
 from fmedge.errors import ConfigError
@@ -32,7 +33,7 @@ _ONLY_PLAYED = ("lengths", "warmup_s", "headers", "label", "cluster", "out", "re
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    count, size = _at_least(1), _at_least(0)
+    count, size = at_least(1), at_least(0)
     parser.add_argument("--model", help="model to ask for [the server's first]")
     parser.add_argument(
         "--requests", type=count, metavar="N", help="how many [32, or all of the workload]"
@@ -42,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="requests in flight [8]; with --rate a ceiling [none]",
     )  # fmt: skip
     parser.add_argument(
-        "--rate", type=float, default=0.0, metavar="R",
+        "--rate", type=not_negative, default=0.0, metavar="R",
         help="open loop: Poisson arrivals at R requests/s, instead of one after another; of a "
         "workload: its times are stretched to R",
     )  # fmt: skip
@@ -67,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--extra", type=_object, default={}, metavar="JSON", help="more fields")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of prompts, arrivals [0]")
     parser.add_argument("--warmup", type=size, default=1, metavar="N", help="unmeasured first [1]")
-    parser.add_argument("--timeout-s", type=float, default=600.0, metavar="S", help="each [600]")
+    parser.add_argument("--timeout-s", type=positive, default=600.0, metavar="S", help="each [600]")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     group = parser.add_argument_group("a workload, instead of requests that are all alike")
     add_workload(group)
@@ -147,16 +148,6 @@ def _check_unused(args: argparse.Namespace, names: tuple[str, ...], why: str) ->
     for name in names:
         if getattr(args, name):
             raise ConfigError(f"--{name.replace('_', '-')} {why}")
-
-
-def _at_least(least: int) -> Any:
-    def whole_number(text: str) -> int:
-        value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"must be at least {least}")
-        return value
-
-    return whole_number
 
 
 def _range(text: str) -> tuple[int, int]:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import msgspec
 
+from fmedge.cli import EXIT_FAILED
 from fmedge.cli.bench_files import run_files
 from fmedge.cli.table import aligned, duration
 from fmedge.errors import ConfigError
 from fmedge.sim.compare import METRICS, SHARES, USUAL, Comparison, compare
 from fmedge.sim.run_file import read_run
 
-EXIT_WORSE = 1
 _NAMES = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "end to end"}
 
 
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         print(msgspec.json.encode(document).decode())
     else:
         print("\n".join(_lines(found, Path(args.base).name, Path(args.new).name)))
-    return EXIT_WORSE if found.is_worse else 0
+    return EXIT_FAILED if found.is_worse else 0
 
 
 def _metrics(texts: list[str]) -> tuple[str, ...]:

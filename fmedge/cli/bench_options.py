@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from fmedge.cli.numbers import not_negative
+
 
 def add_arguments(group: Any) -> None:
     group.add_argument(
@@ -13,7 +15,7 @@ def add_arguments(group: Any) -> None:
         "--emulate; max_tokens and ignore_eos; or max_tokens alone [forced]",
     )  # fmt: skip
     group.add_argument(
-        "--warmup-s", type=float, default=0.0, metavar="S",
+        "--warmup-s", type=not_negative, default=0.0, metavar="S",
         help="arrivals of the first S seconds are sent and not counted [0]",
     )  # fmt: skip
     group.add_argument(

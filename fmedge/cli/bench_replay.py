@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from fmedge.cli import EXIT_FAILED, EXIT_INTERRUPTED
 from fmedge.cli.bench_calls import Manner, Requests
 from fmedge.cli.bench_client import Client, Load, Target, run_load
 from fmedge.cli.bench_live import Standing, shown
@@ -29,8 +30,6 @@ from fmedge.sim.workload import Call, Workload
 
 LATE_S = 0.02
 """A request that was sent so long after it was due is told of: the load is not what was asked."""
-EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
 
 
 def run(args: argparse.Namespace, target: Target, url: str) -> int:

@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from fmedge.cli import EXIT_INTERRUPTED, EXIT_NO_PLAN
+from fmedge.cli.numbers import at_least, positive
 from fmedge.cli.options import add_config_file, read_config
 from fmedge.cli.workload_options import add_workload, command_options, read_workload
 from fmedge.errors import ConfigError
@@ -39,9 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what fmedge shall do without: queue, lengths, rectify, prefixes",
     )  # fmt: skip
     add_workload(parser)
-    parser.add_argument("--rate", type=_positive, metavar="R", help="stretch to R calls a second")
-    parser.add_argument("--requests", type=_count, metavar="N", help="only N calls [all]")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn [0]")
+    parser.add_argument("--rate", type=positive, metavar="R", help="stretch to R calls a second")
+    parser.add_argument("--requests", type=at_least(1), metavar="N", help="only N calls [all]")
+    parser.add_argument(
+        "--seed", type=at_least(0), default=0, metavar="N", help="of what is drawn [0]"
+    )
     parser.add_argument(
         "--find-rate", action="store_true",
         help="find the highest rate at which 95 %% of the promises are kept, for each policy",
@@ -328,17 +331,3 @@ def _names(text: str, option: str) -> list[str]:
     if not all(names) or len(set(names)) != len(names):
         raise ConfigError(f"{option} {text}: names with commas between them, each once")
     return names
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError("must be more than 0")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value

@@ -7,10 +7,14 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from fmedge.cli.numbers import at_least, positive
 from fmedge.cli.slas import add_slas, read_slas
 
 if TYPE_CHECKING:
     from fmedge.sim.workload import Workload
+
+_SECRET = ("--api-key", "--headers")
+"""Options whose values are not written down; --header is the beginning of one."""
 
 
 def add_workload(parser: Any) -> None:
@@ -22,14 +26,15 @@ def add_workload(parser: Any) -> None:
         "file (TOML), or a line such as poisson:rate=5,duration=60,prompt=512/2048,output=128/512",
     )  # fmt: skip
     parser.add_argument(
-        "--skip", type=_count, default=0, metavar="N", help="leave out the first N calls [0]"
+        "--skip", type=at_least(0), default=0, metavar="N", help="leave out the first N calls [0]"
     )
     parser.add_argument(
-        "--scale", type=_positive, default=1.0, metavar="X", help="lengths times X [1]"
+        "--scale", type=positive, default=1.0, metavar="X", help="lengths times X [1]"
     )
     parser.add_argument(
-        "--longest", type=_count, metavar="N", help="cut calls to N tokens, prompt and output [no]"
-    )
+        "--longest", type=at_least(2), metavar="N",
+        help="cut calls to N tokens, prompt and output [no]",
+    )  # fmt: skip
     add_slas(parser)
 
 
@@ -62,27 +67,15 @@ def command_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _without_secrets(words: list[str]) -> list[str]:
-    """Keys and headers replaced by dots."""
-    secret = ("--api-key", "--header", "--headers")
+    """Keys and headers replaced by dots; argparse knows an option by its beginning too."""
     shown: list[str] = []
-    for n, word in enumerate(words):
+    is_secret = False
+    for word in words:
         name, equals, _ = word.partition("=")
-        if name in secret and equals:
+        hides = len(name) > 2 and any(option.startswith(name) for option in _SECRET)
+        if hides and equals:
             shown.append(f"{name}=...")
         else:
-            shown.append("..." if n and words[n - 1] in secret else word)
+            shown.append("..." if is_secret else word)
+        is_secret = hides and not equals
     return shown
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError("must be at least 0")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError("must be more than 0")
-    return value

@@ -73,7 +73,8 @@ def test_what_is_no_promise(texts: list[str], words: str) -> None:
 
 
 def test_secrets_are_not_kept() -> None:
-    words = ["bench", "--api-key", "sesame", "--header=x:sesame", "--headers", "y: sesame"]
+    words = ["bench", "--api-key", "sesame", "--header=x:sesame", "--headers", "y: sesame",
+             "--api", "sesame", "--head", "z: sesame"]  # fmt: skip
     shown = _without_secrets([*words, "--rate", "5"])
     assert "sesame" not in " ".join(shown)
     assert shown[-2:] == ["--rate", "5"]
