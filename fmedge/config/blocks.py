@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 from msgspec import Meta, Struct
 
 from fmedge.config import promises
+from fmedge.config.files import read_toml
 from fmedge.config.promises import SlaConfig, WorkflowConfig, check_name
 from fmedge.config.settings import MODEL_KEYS, ReplicaConfig, Setting, settings
 from fmedge.config.values import check, convert, unknown
@@ -35,6 +36,26 @@ def check_in(file: Path, setting: Setting, value: Any, where: str) -> Any:
     """A value of a file; paths in it are relative to it."""
     checked = check(setting, value, where)
     return str(file.parent / expanduser(checked)) if setting.is_path and checked else checked
+
+
+def read_sections(path: Path, what: str, sections: tuple[str, ...]) -> dict[str, Any]:
+    """The top table of a file beside the configuration, which has these sections alone; what: as
+    `read_toml` takes it."""
+    table = read_toml(path, what)
+    for section in table:
+        if section not in sections:
+            raise unknown(str(path), section, list(sections), _configured())
+    return table
+
+
+def own_classes(table: Mapping[str, Any], path: Path) -> dict[str, SlaConfig]:
+    """The [sla.NAME] classes of such a file."""
+    return classes(table.get("sla", {}), path, _configured(), {})
+
+
+def _configured() -> dict[str, Setting]:
+    """What stands in the configuration and not here, for messages."""
+    return {s.key: s for s in settings("server", "defaults", "client")}
 
 
 def blocks(table: Mapping[str, Any], key: str, path: Path) -> list[dict[str, Any]]:

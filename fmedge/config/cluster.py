@@ -8,7 +8,6 @@ whatever they themselves are.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite
 from os.path import expanduser  # pathlib's raises where it knows no home
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,13 +15,12 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from fmedge.config.blocks import blocks, classes
+from fmedge.config.blocks import blocks, own_classes, read_sections
 from fmedge.config.demand import DemandConfig, Quantiles, demand_of, quantiles
 from fmedge.config.devices import DeviceConfig, devices_of
-from fmedge.config.files import read_toml
 from fmedge.config.promises import SlaConfig, check_name
 from fmedge.config.settings import KvType, settings
-from fmedge.config.values import convert, typed, unknown
+from fmedge.config.values import finite, typed
 from fmedge.errors import ConfigError
 
 MAX_MODELS = 64
@@ -131,18 +129,14 @@ def load_cluster(
     """The cluster that `file` describes. known_classes: of service, that its [[demand]] may name
     beside its own. ConfigError names file, block and key."""
     path = Path(expanduser(file))
-    table = read_toml(path, "cluster file")
-    known = {s.key: s for s in settings("server", "defaults", "client")}
-    for section in table:
-        if section not in _SECTIONS:
-            raise unknown(str(path), section, list(_SECTIONS), known)
+    table = read_sections(path, "cluster file", _SECTIONS)
     devices = devices_of(table, path)
     models = tuple(
         _model(block, f"{path}: [[model]] number {number}", path)
         for number, block in enumerate(blocks(table, "model", path), 1)
     )
     _check_models(models, path)
-    sla = classes(table.get("sla", {}), path, known, {})
+    sla = own_classes(table, path)
     return ClusterConfig(
         path=str(path),
         devices=devices,
@@ -232,11 +226,7 @@ def _emulation(table: Any, where: str) -> EmulationConfig:
     if "output_tokens" in values:
         values["output_tokens"] = quantiles(values["output_tokens"], f"{where}: output_tokens")
     for key in ("sigma", "straggler_share", "straggler_factor", "load_gb_s"):
-        value = values.get(key, 0.0)
-        if not isfinite(value):  # a comparison lets nan pass
-            raise ConfigError(f"{where}: {key}: expected a finite number (got {value!r})")
+        finite(values.get(key, 1.0), types[key], f"{where}: {key}")
     for name, factor in values.get("slowdown", {}).items():
-        convert(factor, Times, f"{where}: slowdown of {name}")
-        if not isfinite(factor):
-            raise ConfigError(f"{where}: slowdown of {name}: expected a finite number")
+        finite(factor, Times, f"{where}: slowdown of {name}")
     return EmulationConfig(**values)

@@ -6,17 +6,14 @@ The rule: as strict as the configuration; a figure that cannot be meant is refus
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from fmedge.config.blocks import blocks, classes
-from fmedge.config.files import read_toml
+from fmedge.config.blocks import blocks, own_classes, read_sections
 from fmedge.config.promises import SlaConfig
-from fmedge.config.settings import settings
-from fmedge.config.values import convert, nearest, unknown
+from fmedge.config.values import convert, finite, known_class, unknown
 from fmedge.errors import ConfigError
 
 MAX_TOKENS = 1 << 24
@@ -54,12 +51,8 @@ def load_demand(
     """The blocks of a file. known_classes: the configuration's; those of the file come before
     them. ConfigError with file and place."""
     path = Path(file).expanduser()
-    table = read_toml(path, "demand file")
-    known = {s.key: s for s in settings("server", "defaults", "client")}
-    for section in table:
-        if section not in ("demand", "sla"):
-            raise unknown(str(path), section, ["demand", "sla"], known)
-    sla = {**(known_classes or {}), **classes(table.get("sla", {}), path, known, {})}
+    table = read_sections(path, "demand file", ("demand", "sla"))
+    sla = {**(known_classes or {}), **own_classes(table, path)}
     found = demand_of(table, path, sla)
     if not found:
         raise ConfigError(f"{path}: no [[demand]] block: write one for each stream of requests")
@@ -85,19 +78,14 @@ def _block(block: Mapping[str, Any], where: str, sla: Mapping[str, SlaConfig]) -
         if key not in block:
             raise ConfigError(f"{where}: needs {key}{_EXAMPLES[key]}")
     name = convert(block.get("sla", ""), str, f"{where}: sla")
-    if name and name not in sla:
-        hint = nearest(name, sla) or (
-            f"; there are {', '.join(sla)}" if sla else f"; write an [sla.{name}] section"
-        )
-        raise ConfigError(f"{where}: sla: there is no class {name!r}{hint}")
     return DemandConfig(
         where=where,
         model=convert(block["model"], Text, f"{where}: model"),
-        rate_per_s=_figure(block["rate_per_s"], Rate, f"{where}: rate_per_s"),
+        rate_per_s=finite(block["rate_per_s"], Rate, f"{where}: rate_per_s"),
         prompt_tokens=quantiles(block["prompt_tokens"], f"{where}: prompt_tokens"),
         output_tokens=quantiles(block["output_tokens"], f"{where}: output_tokens"),
         sla=name,
-        sla_class=sla.get(name),
+        sla_class=known_class(name, sla, f"{where}: sla") if name else None,
     )
 
 
@@ -119,14 +107,7 @@ def quantiles(table: Any, where: str) -> Quantiles:
     for key in _QUANTILES:
         if key not in table:
             raise ConfigError(f"{where}: needs {key} too")
-    p50, p95 = (_figure(table[key], Tokens, f"{where} {key}") for key in _QUANTILES)
+    p50, p95 = (finite(table[key], Tokens, f"{where} {key}") for key in _QUANTILES)
     if p95 < p50:
         raise ConfigError(f"{where}: p95 = {p95:g} is less than p50 = {p50:g}")
     return Quantiles(p50, p95)
-
-
-def _figure(value: Any, kind: Any, where: str) -> float:
-    found = convert(value, kind, where)
-    if not isfinite(found):  # a comparison lets nan pass
-        raise ConfigError(f"{where}: expected a finite number (got {value!r})")
-    return float(found)

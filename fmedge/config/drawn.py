@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 from msgspec import Meta, Struct
 
 from fmedge.config.demand import MAX_TOKENS, Quantiles, Rate, Tokens, quantiles
-from fmedge.config.values import convert, nearest
+from fmedge.config.values import finite, known_class
 from fmedge.errors import ConfigError
 from fmedge.types import BEST_EFFORT, Promise
 
@@ -125,9 +125,7 @@ def spread(value: Any, where: str, unit: str = "TOKENS") -> Quantiles:
         raise ConfigError(
             f"{where}: expected {unit}, or {{ p50 = {unit}, p95 = {unit} }}, got {value!r}"
         )
-    if not value < inf:  # a comparison lets nan pass
-        raise ConfigError(f"{where}: expected a finite number (got {value!r})")
-    number = convert(float(value), Tokens, where)
+    number = finite(value, Tokens, where)
     return Quantiles(number, number)
 
 
@@ -137,16 +135,6 @@ def sender(values: Mapping[str, Any], where: str, promises: Mapping[str, Promise
         model=values.get("model", ""),
         api_key=values.get("api_key", ""),
         priority=values.get("priority", 0),
-        promise=promise_of(values["sla"], f"{where}: sla", promises) if "sla" in values
+        promise=known_class(values["sla"], promises, f"{where}: sla") if "sla" in values
         else BEST_EFFORT,
     )  # fmt: skip
-
-
-def promise_of(name: str, where: str, promises: Mapping[str, Promise]) -> Promise:
-    """Of a class by its name. ConfigError for an unknown one."""
-    if name in promises:
-        return promises[name]
-    hint = nearest(name, promises) or (
-        f"; there are {', '.join(promises)}" if promises else f"; write an [sla.{name}] section"
-    )
-    raise ConfigError(f"{where}: there is no class {name!r}{hint}")

@@ -25,7 +25,7 @@ from fmedge.config.drawn import (
     spread,
 )
 from fmedge.config.promises import WorkflowConfig, check_name, check_workflow
-from fmedge.config.values import convert, nearest, typed
+from fmedge.config.values import convert, one_of, typed
 from fmedge.errors import ConfigError
 from fmedge.types import Promise, WorkflowSettings
 
@@ -135,7 +135,7 @@ def _stage(block: Mapping[str, Any], where: str, above: list[str]) -> StageConfi
     after = values.get("after", tuple(above[-1:]))
     for name in after:
         if name not in above:
-            hint = nearest(name, above) or (f"; there are {', '.join(above)}" if above else "")
+            hint = one_of(name, above) if above else ""
             raise ConfigError(f"{where}: after: no stage above it is called {name!r}{hint}")
     tool = values.get("tool_s", 0)
     if tool != 0 and not after:

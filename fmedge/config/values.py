@@ -4,7 +4,8 @@ it stands, what was expected and what was there."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
+from math import isfinite
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -12,6 +13,8 @@ from fmedge.errors import ConfigError
 
 if TYPE_CHECKING:
     from fmedge.config.settings import Setting
+
+T = TypeVar("T")
 
 
 def bare(annotation: Any) -> Any:
@@ -73,6 +76,14 @@ def convert(value: Any, kind: Any, where: str, *, strict: bool = True) -> Any:
         raise ConfigError(f"{where}: {reason} (got {_shown(value)})") from error
 
 
+def finite(value: Any, kind: Any, where: str) -> float:
+    """`value` as the annotated float `kind`, whose bounds let nan pass."""
+    found = float(convert(value, kind, where))
+    if not isfinite(found):
+        raise ConfigError(f"{where}: expected a finite number (got {value!r})")
+    return found
+
+
 def _shown(value: Any) -> str:
     try:
         text = repr(value)
@@ -87,6 +98,19 @@ def nearest(word: str, words: Iterable[str]) -> str:
 
     close = difflib.get_close_matches(word, [w for w in words if w], n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def one_of(word: str, words: Iterable[str]) -> str:
+    """As `nearest`, and all of them where nothing is near."""
+    return nearest(word, words) or f"; there are {', '.join(words)}"
+
+
+def known_class(name: str, known: Mapping[str, T], where: str) -> T:
+    """The class of service of that name; ConfigError where there is none."""
+    if name in known:
+        return known[name]
+    hint = one_of(name, known) if known else f"; write an [sla.{name}] section"
+    raise ConfigError(f"{where}: there is no class {name!r}{hint}")
 
 
 def typed(

@@ -13,7 +13,7 @@ import msgspec
 
 from fmedge.config.drawn import PROCESSES
 from fmedge.config.promises import SlaConfig, check_class
-from fmedge.config.values import convert, nearest
+from fmedge.config.values import convert, nearest, one_of
 from fmedge.config.workloads import StreamConfig, stream
 from fmedge.errors import ConfigError
 from fmedge.types import Promise
@@ -49,8 +49,9 @@ def parse_spec(text: str, promises: Mapping[str, Promise]) -> StreamConfig:
     found = _SPEC.fullmatch(text)
     if found is None or found[1] not in PROCESSES:
         name = text.partition(":")[0]
-        hint = nearest(name, PROCESSES) or f"; there are {', '.join(PROCESSES)}"
-        raise ConfigError(f"workload: no process of arrivals is called {name!r}{hint}")
+        raise ConfigError(
+            f"workload: no process of arrivals is called {name!r}{one_of(name, PROCESSES)}"
+        )
     block: dict[str, Any] = {"arrivals": found[1]}
     prefix: dict[str, Any] = {}
     limits: dict[str, float] = {}

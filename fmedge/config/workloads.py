@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from fmedge.config.blocks import blocks, classes
+from fmedge.config.blocks import blocks, own_classes, read_sections
 from fmedge.config.demand import Quantiles
 from fmedge.config.drawn import (
     ARRIVAL_KEYS,
@@ -28,10 +28,8 @@ from fmedge.config.drawn import (
     sender,
     spread,
 )
-from fmedge.config.files import read_toml
-from fmedge.config.settings import settings
 from fmedge.config.tasks import TaskConfig, task
-from fmedge.config.values import convert, typed, unknown
+from fmedge.config.values import convert, typed
 from fmedge.errors import ConfigError
 from fmedge.types import Promise
 
@@ -122,12 +120,8 @@ def load_workload_file(
     """What `file` describes. known_classes: the server's, by name; the file's own come before
     them. ConfigError names file, block and key."""
     path = Path(expanduser(file))
-    table = read_toml(path, "workload file")
-    known = {s.key: s for s in settings("server", "defaults", "client")}
-    for section in table:
-        if section not in _SECTIONS:
-            raise unknown(str(path), section, list(_SECTIONS), known)
-    own = classes(table.get("sla", {}), path, known, {})
+    table = read_sections(path, "workload file", _SECTIONS)
+    own = own_classes(table, path)
     promises = {**(known_classes or {}), **{name: sla.promise(name) for name, sla in own.items()}}
     streams = tuple(
         _trace(block, f"{path}: [[stream]] number {number}", path, promises)

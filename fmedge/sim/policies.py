@@ -7,12 +7,12 @@ The rule: what differs is what the core is told or does without; the world is th
 from __future__ import annotations
 
 from collections.abc import Collection
-from difflib import get_close_matches
 from typing import cast
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from fmedge.config.values import one_of
 from fmedge.errors import ConfigError
 from fmedge.sched.core import ESTIMATING, Policy
 from fmedge.sched.core import POLICIES as CORE_POLICIES
@@ -61,10 +61,10 @@ class Rules(Struct, frozen=True, kw_only=True):
 def rules(policy: str, without: Collection[str] = ()) -> Rules:
     """ConfigError for an unknown policy or part, or one that the policy does not have."""
     if policy not in POLICIES:
-        raise ConfigError(f"there is no policy {policy!r}{_hint(policy, POLICIES)}")
+        raise ConfigError(f"there is no policy {policy!r}{one_of(policy, POLICIES)}")
     for part in without:
         if part not in ABLATIONS:
-            raise ConfigError(f"fmedge has no part {part!r} to do without{_hint(part, ABLATIONS)}")
+            raise ConfigError(f"fmedge has no part {part!r} to do without{one_of(part, ABLATIONS)}")
     if without and policy != "fmedge":
         raise ConfigError(f"only fmedge can do without {', '.join(without)}; {policy} has no parts")
     left_out = frozenset(without)
@@ -75,8 +75,3 @@ def rules(policy: str, without: Collection[str] = ()) -> Rules:
         without=left_out,
         knows_lengths=policy == ORACLE,
     )
-
-
-def _hint(name: str, known: Collection[str]) -> str:
-    near = get_close_matches(name, list(known), n=1)
-    return f": did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
