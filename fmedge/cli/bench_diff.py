@@ -11,7 +11,7 @@ import msgspec
 
 from fmedge.cli import EXIT_FAILED
 from fmedge.cli.bench_files import run_files
-from fmedge.cli.table import aligned, duration
+from fmedge.cli.table import aligned, duration, percent
 from fmedge.errors import ConfigError
 from fmedge.sim.compare import METRICS, SHARES, USUAL, Comparison, compare
 from fmedge.sim.run_file import read_run
@@ -141,7 +141,7 @@ def _value(metric: str, value: float) -> str:
     if value != value:
         return "-"
     if metric == "attainment":
-        return f"{100 * value:.1f} %"
+        return percent(value)
     return f"{value:.3f}/s" if metric == "goodput" else duration(1e3 * value)
 
 

@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from fmedge.cli.bench_table import percent
-from fmedge.cli.table import duration, size
+from fmedge.cli.bench_table import middle_and_tail
+from fmedge.cli.table import percent, size
 from fmedge.sim.run import Run
-from fmedge.sim.summary import Latencies, Spread
+from fmedge.sim.summary import Latencies
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 72em; padding: 0 1em;
@@ -79,14 +79,8 @@ _LATENCY_HEADER = ("TTFT p50", "p99", "TPOT p50", "p99", "end to end p50", "p99"
 def _latency_cells(latencies: Latencies) -> list[str]:
     cells: list[str] = []
     for measure in (latencies.ttft, latencies.tpot, latencies.e2e):
-        cells += _cells(measure)
+        cells += middle_and_tail(measure)
     return cells
-
-
-def _cells(measure: Spread | None) -> tuple[str, str]:
-    if measure is None:
-        return "-", "-"
-    return duration(1e3 * measure.p50_s), duration(1e3 * measure.p99_s)
 
 
 def _classes_table(named: Sequence[tuple[Run, str]]) -> str:
@@ -107,7 +101,7 @@ def _classes_table(named: Sequence[tuple[Run, str]]) -> str:
 def _workflows_table(named: Sequence[tuple[Run, str]]) -> str:
     rows = [
         (label, name, str(one.num_instances), str(one.num_ok), percent(one.attainment),
-         *_cells(one.e2e))
+         *middle_and_tail(one.e2e))
         for run, label in named
         for name, one in run.summary.workflows.items()
     ]  # fmt: skip

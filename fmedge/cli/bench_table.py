@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fmedge.cli.table import aligned, duration
+from fmedge.cli.table import aligned, duration, percent
 from fmedge.sim.run import Run
 from fmedge.sim.summary import Latencies, Spread
 
@@ -62,5 +62,8 @@ def _cells(measure: Spread | None) -> tuple[str, ...]:
     return tuple(duration(1e3 * value) for value in values)
 
 
-def percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
+def middle_and_tail(measure: Spread | None) -> tuple[str, str]:
+    """p50 and p99."""
+    if measure is None:
+        return "-", "-"
+    return duration(1e3 * measure.p50_s), duration(1e3 * measure.p99_s)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fmedge.cli import EXIT_NO_PLAN
 from fmedge.cli.options import add_config_file, add_settings, read_config
 from fmedge.cli.pull import fetch_missing
 from fmedge.config import Config, settings
@@ -130,16 +128,13 @@ def _plan_cluster(args: argparse.Namespace, config: Config) -> tuple[Plan, Seque
 
 
 def _report(args: argparse.Namespace, make: Callable[[], tuple[Plan, Sequence[Device]]]) -> int:
-    from fmedge.cli.plan_report import plan_json, show, show_refusal
+    from fmedge.cli.plan_report import plan_json, refuse, show
     from fmedge.sched.provision.plan import NoPlanError
 
     try:
         found, devices = make()
     except NoPlanError as error:
-        if args.json:
-            print(json.dumps({"error": str(error), "changes": list(error.changes)}))
-        show_refusal(error, sys.stderr)
-        return EXIT_NO_PLAN
+        return refuse(error, is_json=args.json)
     if args.json:
         print(json.dumps(plan_json(found)))
     else:

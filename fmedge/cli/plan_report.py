@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Sequence
 from pathlib import PurePath
-from typing import Any, TextIO
+from typing import Any
 
-from fmedge.cli import say_error
+from fmedge.cli import EXIT_NO_PLAN, say_error
 from fmedge.cli.table import duration, print_table
 from fmedge.sched.provision.device import Device
 from fmedge.sched.provision.plan import (
@@ -219,9 +221,12 @@ def speed(tokens_per_s: float) -> str:
     return f"{tokens_per_s:.{digits}f} tok/s"
 
 
-def show_refusal(error: NoPlanError, stream: TextIO) -> None:
-    """The error in one line, with the smallest change; and below it what else would help."""
+def refuse(error: NoPlanError, *, is_json: bool) -> int:
+    """The error in one line, with the smallest change; and below it what else would help. The exit
+    code. is_json: an object on standard output too."""
+    if is_json:
+        print(json.dumps({"error": str(error), "changes": list(error.changes)}))
     say_error(str(error))
     for change in error.changes[1:]:
-        stream.write(f"  or: {change}\n")
-    stream.flush()
+        sys.stderr.write(f"  or: {change}\n")
+    return EXIT_NO_PLAN

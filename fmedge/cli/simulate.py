@@ -10,7 +10,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from fmedge.cli import EXIT_INTERRUPTED, EXIT_NO_PLAN
+from fmedge.cli import EXIT_FAILED, EXIT_INTERRUPTED, say_error
 from fmedge.cli.numbers import at_least, positive
 from fmedge.cli.options import add_config_file, read_config
 from fmedge.cli.workload_options import add_workload, command_options, read_workload
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from fmedge.sched.provision.plan import NoPlanError
-    from fmedge.sim.policies import ABLATIONS, rules
+    from fmedge.sim.policies import rules
 
     policies = _names(args.policy, "--policy")
     without = _names(args.without, "--without") if args.without else []
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         rules(policy)
     rules("fmedge", without)
     if without and "fmedge" not in policies:
-        raise ConfigError(f"--without {', '.join(ABLATIONS)} is of --policy fmedge alone")
+        raise ConfigError("--without takes parts from fmedge alone: name it among --policy")
     if not args.workload:
         raise ConfigError("what shall be played? give --workload FILE or a specification")
     if args.find_rate and (args.out or args.rate):
@@ -82,12 +82,9 @@ def run(args: argparse.Namespace) -> int:
     try:
         _, specs = specs_of(cluster, read_config(args))
     except NoPlanError as error:
-        from fmedge.cli.plan_report import show_refusal
+        from fmedge.cli.plan_report import refuse
 
-        if args.json:
-            print(json.dumps({"error": str(error), "changes": list(error.changes)}))
-        show_refusal(error, sys.stderr)
-        return EXIT_NO_PLAN
+        return refuse(error, is_json=args.json)
     _tell_of_too_long(workload, specs)
     command = _Command(args, specs, workload, frozenset(without))
     return command.find(policies) if args.find_rate else command.play(policies)
@@ -131,8 +128,8 @@ class _Command:
             sys.stderr.write("fmedge: interrupted; what was simulated until then is kept\n")
             return EXIT_INTERRUPTED
         if runs[-1].ended:
-            sys.stderr.write(f"fmedge: error: {runs[-1].ended}\n")
-            return 1
+            say_error(runs[-1].ended)
+            return EXIT_FAILED
         return 0
 
     def _run(self, policy: str) -> Run:
@@ -267,23 +264,19 @@ FOUND_HEADER = ("policy", "highest rate", "kept there", "goodput", "tried")
 
 
 def _row(made: Run) -> list[str]:
-    from fmedge.cli.table import duration
+    from fmedge.cli.bench_table import middle_and_tail
+    from fmedge.cli.table import percent
 
     summary = made.summary
-    ttft, e2e = summary.latencies.ttft, summary.latencies.e2e
-    times = [
-        "-" if seconds is None else duration(1e3 * seconds)
-        for spread in (ttft, e2e)
-        for seconds in ((None, None) if spread is None else (spread.p50_s, spread.p99_s))
-    ]
     used = summary.utilisation.values()
     counts = summary.counts
     lost = sum(counts.get(status, 0) for status in ("failed", "timeout", "unfinished"))
     return [
         made.label + (" (part)" if made.ended else ""),
-        "-" if summary.attainment is None else f"{100 * summary.attainment:.1f} %",
+        percent(summary.attainment),
         f"{summary.goodput_per_s:.3g}/s",
-        *times,
+        *middle_and_tail(summary.latencies.ttft),
+        *middle_and_tail(summary.latencies.e2e),
         f"{100 * sum(used) / len(used):.0f} %" if used else "-",
         str(counts.get("refused", 0)),
         str(lost),
@@ -291,6 +284,8 @@ def _row(made: Run) -> list[str]:
 
 
 def _found_row(label: str, found: Found) -> list[str]:
+    from fmedge.cli.table import percent
+
     best, num_trials = found.best, str(len(found.trials))
     if best is None:
         return [label, "none", "-", "-", num_trials]
@@ -298,7 +293,7 @@ def _found_row(label: str, found: Found) -> list[str]:
     return [
         label,
         f"{bound}{best.rate_per_s:.3g}/s",
-        f"{100 * best.attainment:.1f} %",
+        percent(best.attainment),
         f"{best.goodput_per_s:.3g}/s",
         num_trials,
     ]

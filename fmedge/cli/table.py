@@ -36,6 +36,11 @@ def duration(milliseconds: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def percent(share: float | None) -> str:
+    """Such as "97.5 %"; "-" for None."""
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
 def size(num_bytes: float) -> str:
     """Such as "4.4 GB"; decimal units, as disks and the hub use them."""
     for unit in ("B", "kB", "MB", "GB"):

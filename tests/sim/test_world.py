@@ -265,11 +265,11 @@ def test_it_ends_early_when_told_or_interrupted(monkeypatch, how):
 
 
 def test_who_asks_for_what_is_not_there_is_told_what_is():
-    with pytest.raises(ConfigError, match="no policy 'fmedg': did you mean 'fmedge'"):
+    with pytest.raises(ConfigError, match="no policy 'fmedg'; did you mean 'fmedge'"):
         play([spec("a")], steady(1), "fmedg")
     with pytest.raises(ConfigError, match=r"no policy 'sjf'; there are fmedge, .*oracle"):
         play([spec("a")], steady(1), "sjf")
-    with pytest.raises(ConfigError, match="no part 'lenght' to do without: did you mean 'lengths'"):
+    with pytest.raises(ConfigError, match="no part 'lenght' to do without; did you mean 'lengths'"):
         play([spec("a")], steady(1), without=["lenght"])
     with pytest.raises(ConfigError, match="without queue; oracle has no"):
         play([spec("a")], steady(1), "oracle", without=["queue"])
