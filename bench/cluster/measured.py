@@ -17,7 +17,6 @@ STEP = 1.15
 MAX_POINTS = 5
 """Of one system in one case."""
 
-WARM_UP_SHARE = 0.1
 _SIMULATED = {"tuned": "power_of_two", "tuned-haproxy": "least_outstanding"}
 """By which policy a search's first rate is guessed."""
 
@@ -78,7 +77,7 @@ async def compare(bench: Bench, asked: Case, setup: str) -> list[Point]:
 async def measure(bench: Bench, asked: Case, address: Address, rate_per_s: float) -> Point:
     count = NUM_REQUESTS if bench.is_full else NUM_REQUESTS_SHORT
     name = f"{asked.name}-{address.system}-{rate_per_s:.3g}".replace(", ", "-").replace(" ", "-")
-    warmup_s = WARM_UP_SHARE * count / rate_per_s
+    warmup_s = simulated.WARM_UP_SHARE * count / rate_per_s
     run = await systems.play(bench, address, asked.options(rate_per_s, count), name, warmup_s)
     point = Point(
         asked.cluster, asked.workload, address.system, rate_per_s, run.summary,

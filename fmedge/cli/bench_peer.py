@@ -59,9 +59,8 @@ async def ask_peer(
     except FmedgeError:
         if not model:
             raise
-        return Peer(
-            model=model
-        )  # no list of models, as of a bare router: it may serve for all that
+        # No list of models, as of a bare router: it may serve for all that.
+        return Peer(model=model)
     named = [card for card in cards if not model or model in (card.id, *card.aliases)]
     if not named:
         names = ", ".join(card.id for card in cards[:8])

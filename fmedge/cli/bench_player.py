@@ -11,7 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
-from math import nan
+from math import inf, nan
 from time import perf_counter
 
 from msgspec import Struct
@@ -19,6 +19,7 @@ from msgspec import Struct
 from fmedge.cli.bench_client import Client
 from fmedge.cli.bench_connection import Outcome
 from fmedge.sim.outcome import Row, Status
+from fmedge.sim.pending import Pending
 from fmedge.sim.workload import Call, Workload
 
 INTERRUPTED = "interrupted"
@@ -68,12 +69,7 @@ class Player:
         self._errors: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
         self._late_s: list[float] = []
-        self._waits_for = {n: len(call.after) for n, call in enumerate(self._calls) if call.after}
-        self._last_end_s: dict[int, float] = {}
-        self._awaiting: dict[int, list[int]] = {}
-        for n, call in enumerate(self._calls):
-            for other in call.after:
-                self._awaiting.setdefault(other, []).append(n)
+        self._pending = Pending(self._calls)
         self._start_s = 0.0
         self._is_asking = False
 
@@ -104,11 +100,17 @@ class Player:
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as self._group:
-            for place, call in enumerate(self._calls):
-                if not call.after:
-                    request = self._make(place, call.at_s)
-                    await self._until(call.at_s)
-                    self._group.create_task(self._send(place, call.at_s, request))
+            for place, due_s in self._due():
+                request = self._make(place, due_s)
+                await self._until(due_s)
+                self._group.create_task(self._send(place, due_s, request))
+
+    def _due(self) -> list[tuple[int, float]]:
+        """The calls whose arrival is known by now, each told once, and when they arrive."""
+        found = []
+        while (due_s := self._pending.next_s) < inf:
+            found.append((self._pending.pop(), due_s))
+        return found
 
     async def _until(self, due_s: float) -> None:
         await asyncio.sleep(max(0.0, self._start_s + due_s - perf_counter()))
@@ -147,22 +149,11 @@ class Player:
         """Keeps what became of a call; those that wait for it are sent, or never will be."""
         if self._on_row is not None:
             self._on_row(self._calls[place], row)
-        ended = [(place, row)]
-        while ended:
-            place, row = ended.pop()
-            self._rows[place] = row
-            for later in self._awaiting.get(place, ()):
-                if later in self._rows:
-                    continue
-                if row.status != "ok":
-                    ended.append((later, Row(call=later, at_s=nan, status="unsent")))
-                    continue
-                end_s = max(self._last_end_s.get(later, 0.0), row.at_s + row.e2e_s)
-                self._last_end_s[later] = end_s
-                self._waits_for[later] -= 1
-                if not self._waits_for[later]:
-                    due_s = end_s + self._calls[later].at_s
-                    self._group.create_task(self._later(later, due_s))
+        self._rows[place] = row
+        for lost in self._pending.ended(place, row.at_s + row.e2e_s, is_ok=row.status == "ok"):
+            self._rows[lost] = Row(call=lost, at_s=nan, status="unsent")
+        for later, due_s in self._due():
+            self._group.create_task(self._later(later, due_s))
 
     def _cut(self, place: int) -> Row:
         """Of a call that had not ended when the run was."""

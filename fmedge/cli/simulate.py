@@ -161,10 +161,11 @@ class _Command:
 
     def find(self, policies: Sequence[str]) -> int:
         from fmedge.cli.table import print_table
+        from fmedge.sim.load import rate_of
         from fmedge.sim.policies import rules
         from fmedge.sim.search import highest_rate
 
-        first_per_s = _rate_of(self._workload)
+        first_per_s = rate_of(self._workload)
         rows: list[list[str]] = []
         is_interrupted = False
         for policy in policies:
@@ -303,12 +304,6 @@ def _found_json(label: str, found: Found, is_partial: bool) -> dict[str, object]
     import msgspec
 
     return {"policy": label, **msgspec.to_builtins(found), "is_partial": is_partial}
-
-
-def _rate_of(workload: Workload) -> float:
-    arrivals_s = [call.at_s for call in workload.calls if not call.after]
-    span_s = arrivals_s[-1] - arrivals_s[0] if arrivals_s else 0.0
-    return len(workload.calls) / span_s if span_s > 0 else 1.0
 
 
 def _tell_of_too_long(workload: Workload, specs: Sequence[ReplicaSpec]) -> None:

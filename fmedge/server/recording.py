@@ -16,7 +16,6 @@ import stat
 import threading
 import time
 from collections.abc import Mapping
-from math import isfinite
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
@@ -26,6 +25,7 @@ import msgspec
 
 from fmedge import __version__
 from fmedge.errors import ConfigError
+from fmedge.sim.infinity import with_nulls
 from fmedge.sim.recorded import (
     BLOCK_TOKENS,
     FORMAT,
@@ -270,28 +270,10 @@ def _write(fd: int, line: bytes) -> None:
 
 
 def _terms(promise: Promise) -> Terms | None:
-    if promise == BEST_EFFORT:
-        return None
-    return Terms(
-        sla_class=promise.sla_class,
-        ttft_s=_limit(promise.ttft_s),
-        tpot_s=_limit(promise.tpot_s),
-        e2e_s=_limit(promise.e2e_s),
-        target=promise.target,
-        on_miss=promise.on_miss,
-        weight=promise.weight,
-    )
+    return None if promise == BEST_EFFORT else Terms(**with_nulls(promise))
 
 
 def _workflow(settings: WorkflowSettings) -> Workflow:
-    return Workflow(
-        e2e_s=_limit(settings.e2e_s),
-        target=settings.target,
-        on_miss=settings.on_miss,
-        weight=settings.weight,
-        idle_s=settings.idle_s,
-    )
-
-
-def _limit(seconds: float) -> float | None:
-    return seconds if isfinite(seconds) else None
+    values = with_nulls(settings)
+    del values["name"]
+    return Workflow(**values)

@@ -38,7 +38,7 @@ from fmedge.sim.tasks import task_part
 from fmedge.sim.workload import Call, Workload
 from fmedge.types import BEST_EFFORT, Promise
 
-__all__ = ["at_rate", "load_workload", "prompt_tokens"]
+__all__ = ["at_rate", "load_workload", "prompt_tokens", "rate_of"]
 
 
 def load_workload(
@@ -87,18 +87,24 @@ def load_workload(
 def at_rate(workload: Workload, per_s: float) -> Workload:
     """The same calls, their arrivals stretched to this mean rate of all calls; tool time stays.
     ConfigError where all arrive at once."""
-    arrivals_s = [call.at_s for call in workload.calls if not call.after]
-    first_s, span_s = arrivals_s[0], arrivals_s[-1] - arrivals_s[0]
-    if span_s <= 0:
-        raise ConfigError(
-            f"{workload.source}: all requests arrive at once: there is no rate to stretch them to"
-        )
-    factor = len(workload.calls) / per_s / span_s
+    first_s, factor = workload.calls[0].at_s, rate_of(workload) / per_s
     calls = tuple(
         call if call.after else replace(call, at_s=(call.at_s - first_s) * factor)
         for call in workload.calls
     )
     return replace(workload, calls=calls)
+
+
+def rate_of(workload: Workload) -> float:
+    """Calls a second on average, those that wait for others counted in. ConfigError where all
+    arrive at once."""
+    arrivals_s = [call.at_s for call in workload.calls if not call.after]
+    span_s = arrivals_s[-1] - arrivals_s[0]
+    if span_s <= 0:
+        raise ConfigError(
+            f"{workload.source}: all requests arrive at once: there is no rate to stretch them to"
+        )
+    return len(workload.calls) / span_s
 
 
 def _parts(text: str, seed: int, classes: Mapping[str, Promise]) -> tuple[list[Part], str]:

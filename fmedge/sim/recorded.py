@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from math import inf
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +17,7 @@ from msgspec import Meta, Struct
 
 from fmedge.config.demand import MAX_TOKENS
 from fmedge.errors import ConfigError
+from fmedge.sim.infinity import with_infinities
 from fmedge.sim.lines import bad_json, lines
 from fmedge.sim.parts import MAX_CALLS, Part, Task
 from fmedge.sim.workload import Call
@@ -223,13 +223,8 @@ def _linked(task: list[tuple[Logged, Call]]) -> Task:
 
 
 def _promise(terms: Terms) -> Promise:
-    return msgspec.convert(_with_inf(terms), Promise)
+    return Promise(**with_infinities(terms))
 
 
 def _settings(name: str, workflow: Workflow) -> WorkflowSettings:
-    return msgspec.convert({**_with_inf(workflow), "name": name}, WorkflowSettings)
-
-
-def _with_inf(terms: Struct) -> dict[str, object]:
-    values = msgspec.structs.asdict(terms)
-    return {key: inf if value is None else value for key, value in values.items()}
+    return WorkflowSettings(name=name, **with_infinities(workflow))

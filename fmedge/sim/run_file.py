@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
 from contextlib import suppress
 from math import inf, nan
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from msgspec import Struct
 
 from fmedge.errors import ConfigError
+from fmedge.sim.infinity import with_infinities, with_nulls
 from fmedge.sim.outcome import Row, Status
 from fmedge.sim.run import Kind, Run, SourceFile
 from fmedge.sim.summary import Summary
@@ -113,8 +113,6 @@ class _Head(Struct):
 _SAME = ("kind", "label", "fmedge", "machine", "started_at", "options", "target", "policy",
          "cluster", "seed", "ended", "notes", "summary", "asked", "busy_s", "replica_s",
          "files")  # fmt: skip
-_OF_PROMISE = ("sla_class", "ttft_s", "tpot_s", "e2e_s", "target", "on_miss", "weight")
-_OF_WORKFLOW = ("name", "e2e_s", "target", "on_miss", "weight", "idle_s")
 _OF_CALL = ("model", "api_key", "priority", "kind", "workflow", "instance", "stage", "after",
             "is_last")  # fmt: skip
 
@@ -130,10 +128,10 @@ def run_json(run: Run) -> bytes:
         window=None if window is None else (window[0], _finite(window[1])),
         block_tokens=run.workload.block_tokens,
         workflows={
-            name: _Workflow(**_finites(workflow, _OF_WORKFLOW))
+            name: _Workflow(**with_nulls(workflow))
             for name, workflow in run.workload.workflows.items()
         },
-        promises=tuple(_Promise(**_finites(promise, _OF_PROMISE)) for promise in promises),
+        promises=tuple(_Promise(**with_nulls(promise)) for promise in promises),
         calls=tuple(
             _Call(
                 call.at_s, call.num_prompt, call.num_output, call.max_tokens, place[call.promise],
@@ -167,13 +165,13 @@ def parse_run(content: bytes, name: str) -> Run:
 
 
 def _held(written: _Written) -> Run:
-    promises = [Promise(**_infinites(promise)) for promise in written.promises]
+    promises = [Promise(**with_infinities(promise)) for promise in written.promises]
     window = written.window
     workload = Workload(
         source=written.source,
         block_tokens=written.block_tokens,
         workflows={
-            name: WorkflowSettings(**_infinites(workflow))
+            name: WorkflowSettings(**with_infinities(workflow))
             for name, workflow in written.workflows.items()
         },
         calls=tuple(
@@ -216,16 +214,6 @@ def _finite(value: float) -> float | None:
 
 def _number(value: float | None) -> float:
     return nan if value is None else value
-
-
-def _finites(held: Struct, fields: Sequence[str]) -> dict[str, Any]:
-    values = ((field, getattr(held, field)) for field in fields)
-    return {field: None if value == inf else value for field, value in values}
-
-
-def _infinites(written: Struct) -> dict[str, Any]:
-    fields = msgspec.structs.asdict(written)
-    return {field: inf if value is None else value for field, value in fields.items()}
 
 
 def read_run(path: str | Path) -> Run:

@@ -75,7 +75,7 @@ def highest_rate(
 
 class Misses:
     """Counts broken promises while a workload is played, to end it once it cannot attain any more.
-    Those of workflows count by the calls that failed, a lower bound."""
+    Those of workflows are not counted, so this is a lower bound."""
 
     def __init__(self, workload: Workload, target: float = TARGET) -> None:
         self._workload = workload
