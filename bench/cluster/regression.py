@@ -26,7 +26,7 @@ import msgspec
 
 from bench.cluster import systems
 from bench.cluster.cases import cluster_file
-from bench.cluster.emulated import lateness_ms, serving
+from bench.cluster.emulated import lateness_ms
 from bench.context import Bench, Outcome, Skipped
 from bench.servers import REPOSITORY, ServerError
 from fmedge.config.cluster import load_cluster
@@ -105,7 +105,7 @@ def _batches(asked: list[Asked]) -> list[list[Asked]]:
 async def _play(bench: Bench, asked: Asked) -> tuple[float, float]:
     """How late the server's steps were announced, on average and at most, in milliseconds."""
     log = bench.folder / f"{asked.name}.log"
-    async with serving(asked.cluster, log) as address:
+    async with systems.serving(asked.cluster, log) as address:
         run = await systems.play(bench, address, OPTIONS, asked.name, WARMUP_S)
     if run.ended:
         raise ServerError(f"{asked.name}: {run.ended}")

@@ -23,7 +23,6 @@ import aiohttp
 
 from bench.cluster import simulated, systems
 from bench.cluster.cases import HERE, cluster_file
-from bench.cluster.emulated import serving
 from bench.cluster.systems import Address
 from bench.context import Bench, Outcome, Skipped
 from bench.ray_serve.server import why_absent
@@ -200,7 +199,7 @@ async def _play(bench: Bench, name: str, system: Running) -> Played:
 @contextlib.asynccontextmanager
 async def _fmedge(bench: Bench, cluster: Path, name: str) -> AsyncIterator[tuple[Address, Count]]:
     async with (
-        serving(cluster, bench.folder / f"scaling-{name}.log") as address,
+        systems.serving(cluster, bench.folder / f"scaling-{name}.log") as address,
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session,
     ):
 

@@ -61,14 +61,23 @@ def configuration(asked: Case, folder: Path) -> Path:
 async def fmedge(
     bench: Bench, asked: Case, *, arguments: Sequence[str] = ()
 ) -> AsyncIterator[Address]:
-    cluster = asked.cluster
+    """fmedge, told the case's promises."""
+    promises = ("--config", str(configuration(asked, bench.folder)))
+    log = bench.folder / f"fmedge-{asked.cluster}.log"
+    async with serving(cluster_file(asked.cluster), log, (*promises, *arguments)) as address:
+        yield address
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    cluster: Path, log: Path, arguments: Sequence[str] = ()
+) -> AsyncIterator[Address]:
+    """`fmedge serve --emulate` of that file, fresh, until the block ends."""
     port = servers.free_port()
     command = [
-        sys.executable, "-m", "fmedge", "serve", "--emulate", str(cluster_file(cluster)),
-        "--port", str(port), "--log-level", "info",
-        "--config", str(configuration(asked, bench.folder)), *arguments,
+        sys.executable, "-m", "fmedge", "serve", "--emulate", str(cluster), "--port", str(port),
+        "--log-level", "info", *arguments,
     ]  # fmt: skip
-    log = bench.folder / f"fmedge-{cluster}.log"
     manager = servers.running("fmedge", command, port, log)
     server = await asyncio.to_thread(manager.__enter__)
     try:
