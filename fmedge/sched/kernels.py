@@ -25,6 +25,7 @@ from fmedge.sched import (
     gather,
     lengths,
     paging,
+    placing,
     replay,
     steps,
     steptime,
@@ -33,7 +34,7 @@ from fmedge.sched import (
 _started_s = perf_counter()
 
 _BODIES = (paging, entries, replay, gather, estimate)
-_SOURCES = (arrays, lengths, steps, steptime, *_BODIES)
+_SOURCES = (arrays, lengths, placing, steps, steptime, *_BODIES)
 
 
 def _digest() -> str:

@@ -136,7 +136,7 @@ def test_ctrl_c_keeps_what_there_is(cluster, capsys, tmp_path, monkeypatch):
         (["--policy", "orakle"], "did you mean 'oracle'"),
         (["--policy", "fmedge,fmedge"], "each once"),
         (["--without", "lengts"], "did you mean 'lengths'"),
-        (["--without", "queue", "--policy", "round_robin"], "of --policy fmedge alone"),
+        (["--without", "queue", "--policy", "round_robin"], "from fmedge alone"),
         (["--find-rate", "--rate", "3"], "--find-rate tries rates of its own"),
         (["--rate", "0"], "must be more than 0"),
     ],
