@@ -1,10 +1,15 @@
-"""What holds for every test: none touches the state of whoever runs it."""
+"""What holds for every test: none touches the state of whoever runs it, and none of hypothesis' is
+late because the machine is busy."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("fmedge", deadline=None)
+settings.load_profile("fmedge")
 
 
 @pytest.fixture(scope="session", autouse=True)
