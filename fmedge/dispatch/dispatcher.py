@@ -66,6 +66,9 @@ from fmedge.types import (
 
 TICK_S = 0.05
 TOKEN_BYTES = 4
+FIRST_RESUMED_ID = 1 << 48
+"""Ids of further attempts begin here. Requests are numbered as they arrive, whatever is moved: what
+is drawn for one by its id is what a simulation of the same requests draws."""
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +98,7 @@ class Dispatcher:
         self._embeddings: dict[int, Embedding] = {}
         self._attempts: dict[int, Generation | Embedding] = {}  # by what its replica calls it
         self._next_id = 1
+        self._next_resumed_id = FIRST_RESUMED_ID
         self._is_draining = False
         self._changed = asyncio.Event()  # set whenever a request ends or a replica's state changes
         self.roster = Roster(
@@ -394,7 +398,11 @@ class Dispatcher:
         """Each attempt has an id of its own, so that what is still on its way from an earlier one,
         perhaps on the same replica, is nobody's. The first has the request's."""
         self._end_attempt(request)
-        request.attempt_id = self._take_id() if request.attempt_id else request.request_id
+        if request.attempt_id:
+            request.attempt_id = self._next_resumed_id
+            self._next_resumed_id += 1
+        else:
+            request.attempt_id = request.request_id
         request.replica = replica.name
         self._attempts[request.attempt_id] = request
 

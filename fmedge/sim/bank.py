@@ -21,7 +21,7 @@ from fmedge.sim.engine import LOG_ENTRIES, MIN_COLUMNS, Engine, Sample, samples_
 class Progress(Struct):
     """What is new of one engine. index: its place. stepped_s: its last step's end. rates: seconds a
     prefill token and a decoding step, as the last planned step told them. tokens, prefilled,
-    samples: as `Engine` has them, but of samples at most MOST_SAMPLED a kind."""
+    samples: as `Engine` has them."""
 
     index: int
     stepped_s: float

@@ -211,7 +211,7 @@ class Engine:
         return out
 
     def samples(self) -> list[Sample]:
-        """The last few steps since, at most MOST_SAMPLED with prefill and as many without."""
+        """The steps since, in their order; of more than MOST_SAMPLED the last."""
         self._gather()
         out, self._samples = self._samples, []
         return out
@@ -319,7 +319,14 @@ class Engine:
         num, self._totals[at.NUM_LOGGED] = int(self._totals[at.NUM_LOGGED]), 0
         self._next_s = None
         left: list[int] = []
-        for at_s, number, kind in self._log[:num].tolist():
+        logged = self._log[:num].tolist()
+        if self._seating is not None:
+            # what a step brings is told by sequence id, as the loop does
+            ids = self._ints[at.SEQ_ID].tolist()
+            logged.sort(
+                key=lambda one: (one[0], ids[int(one[1])] if one[2] != at.HAS_BEGUN else -1)
+            )
+        for at_s, number, kind in logged:
             column = int(number)
             if kind == at.HAS_BEGUN:
                 self._note_begin(column, at_s)

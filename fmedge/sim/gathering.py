@@ -47,7 +47,6 @@ def gather(ints: Any, floats: Any, rows: Any, heads: Any) -> tuple[int, int]:
         totals = ints[r, at.TOTALS]
         if totals[at.NUM_STEPS] == totals[at.SEEN_STEPS]:
             continue
-        totals[at.SEEN_STEPS] = totals[at.NUM_STEPS]
         start, num_further = num_rows, 0
         for i in range(totals[at.NUM_PRESENT]):
             column = ints[r, at.ORDER, i]
@@ -76,17 +75,13 @@ def gather(ints: Any, floats: Any, rows: Any, heads: Any) -> tuple[int, int]:
 
 
 def gather_samples(totals: Any, floats: Any, head: Any) -> None:
-    """The newest steps since it was asked last, MOST_SAMPLED at most of those that prefilled and as
-    many of the others."""
+    """The steps since it was asked last, in their order; of more than MOST_SAMPLED the last."""
     num = 0
-    for kind in range(2):
-        counted = totals[at.NUM_PREFILL_SAMPLES + kind]
-        first = max(totals[at.SEEN_PREFILL_SAMPLES + kind], counted - at.MOST_SAMPLED)
-        totals[at.SEEN_PREFILL_SAMPLES + kind] = counted
-        for n in range(first, counted):
-            place = kind * at.NUM_SAMPLES + n % at.NUM_SAMPLES
-            for i in range(at.SAMPLE_SIZE):
-                value = floats[at.SAMPLES + place * at.SAMPLE_SIZE + i]
-                head[at.SAMPLED + num * at.SAMPLE_SIZE + i] = value
-            num += 1
+    counted = totals[at.NUM_STEPS]
+    for n in range(max(totals[at.SEEN_STEPS], counted - at.MOST_SAMPLED), counted):
+        start = at.SAMPLES + n % at.MOST_SAMPLED * at.SAMPLE_SIZE
+        for i in range(at.SAMPLE_SIZE):
+            head[at.SAMPLED + num * at.SAMPLE_SIZE + i] = floats[start + i]
+        num += 1
+    totals[at.SEEN_STEPS] = counted
     head[at.NUM_SAMPLED] = num

@@ -25,15 +25,14 @@ FREE, WAITING, ADMITTED, PREFILLING, DECODING = 0, 1, 2, 3, 4
 
 # ints: totals. KV_TOKENS: of the pool, 0 for a stream a slot; KV_USED: cells that hold something;
 # KV_FREE: what the policy believes to be free. IS_PLACED: another decides who begins with which KV,
-# and HAS_PLACED that it just did. IN_FLIGHT: a step is under way, of P, D and K tokens. SEEN_*: the
-# same of NUM_* when it was gathered last.
+# and HAS_PLACED that it just did. IN_FLIGHT: a step is under way, of P, D and K tokens. SEEN_STEPS:
+# NUM_STEPS when it was gathered last.
 SLOTS, BATCH, KV_TOKENS, IS_PLACED = 0, 1, 2, 3
 NUM_PRESENT, NUM_RUNNING, NUM_DECODING, NUM_STEPS = 4, 5, 6, 7
 DECODES_ONLY, IS_TOUCHED, IN_FLIGHT, IS_PLANNED = 8, 9, 10, 11
 STEP_P, STEP_D, STEP_K, KV_USED, KV_FREE, HAS_PLACED = 12, 13, 14, 15, 16, 17
-NUM_LOGGED, NUM_PREFILL_SAMPLES, NUM_DECODE_SAMPLES, NUM_PREEMPTED = 18, 19, 20, 21
-SEEN_STEPS, SEEN_PREFILL_SAMPLES, SEEN_DECODE_SAMPLES = 22, 23, 24
-NUM_TOTALS = 25
+NUM_LOGGED, NUM_PREEMPTED, SEEN_STEPS = 18, 19, 20
+NUM_TOTALS = 21
 
 NEVER = 1e300
 
@@ -45,8 +44,8 @@ NUM_STATE = 9
 MAX_TOKENS, DECODE_BOUND, DECODE_SLOWDOWN, PREFILL_BOUND = 9, 10, 11, 12
 SAMPLES = 13
 SAMPLE_SIZE = 5
-NUM_SAMPLES = 4
-PACKED = SAMPLES + 2 * NUM_SAMPLES * SAMPLE_SIZE
+MOST_SAMPLED = 8  # the last steps; more than a scheduler's tick has, of steps of 7 ms or more
+PACKED = SAMPLES + MOST_SAMPLED * SAMPLE_SIZE
 FACTORS = PACKED + PACKED_SIZE
 NUM_FLOATS = FACTORS + NUM_FACTORS
 
@@ -60,5 +59,4 @@ HAS_LOGGED = 8  # added to it by `run_all`
 OF_REQUEST, NUM_NEW, NOW_PREFILLED = 0, 1, 2
 REPLICA, STEPPED_AT, PREFILL_TOLD, DECODE_TOLD, NUM_ROWS, NUM_FURTHER = 0, 1, 2, 3, 4, 5
 NUM_SAMPLED, SAMPLED = 6, 7
-MOST_SAMPLED = 2  # of each kind
-HEAD_SIZE = SAMPLED + 2 * MOST_SAMPLED * SAMPLE_SIZE
+HEAD_SIZE = SAMPLED + MOST_SAMPLED * SAMPLE_SIZE

@@ -19,14 +19,9 @@ from fmedge.sim.queueing import admit, note, plan, send_back, take_out
 
 
 def sample_step(ints: Any, floats: Any, step_s: float) -> None:
-    """Keep a step's figures: the last few of those that prefilled, and of those that did not."""
+    """Keep the figures of the step that was counted last."""
     totals = ints[at.TOTALS]
-    counter = at.NUM_PREFILL_SAMPLES if totals[at.STEP_P] > 0 else at.NUM_DECODE_SAMPLES
-    i = totals[counter] % at.NUM_SAMPLES
-    if counter == at.NUM_DECODE_SAMPLES:
-        i += at.NUM_SAMPLES
-    totals[counter] += 1
-    start = at.SAMPLES + i * at.SAMPLE_SIZE
+    start = at.SAMPLES + (totals[at.NUM_STEPS] - 1) % at.MOST_SAMPLED * at.SAMPLE_SIZE
     floats[start] = totals[at.STEP_P]
     floats[start + 1] = totals[at.STEP_D]
     floats[start + 2] = totals[at.STEP_K]
