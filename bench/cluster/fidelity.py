@@ -7,11 +7,11 @@ and never an outcome. Where it is given how long steps took in the run itself, t
 How wrong: of each of p50 and p99, of TTFT and end to end, |simulated / measured - 1|. One choice of
 the scheduler that turns out otherwise, over a millisecond, changes the next hundred; so the
 emulated server is measured NUM_RUNS times, all at once and each on a server of its own, and
-simulated 1 + NUM_CHAOS times, with arrivals up to CHAOS_S late, and the answers of all runs of a kind are one
-pool: its percentiles are compared. The warm-up calls that a client sends before are part of what is
-simulated: the steps that they take shift the noise of all later ones. Beside the error stands what
-such a pool of measured runs differs by from one time to the next (`chaos`): twice the standard
-deviation of single simulations, divided by the root of the number of runs.
+simulated 1 + NUM_CHAOS times, with arrivals up to CHAOS_S late, and the answers of all runs of a
+kind are one pool: its percentiles are compared. The warm-up calls that a client sends before are
+part of what is simulated: the steps that they take shift the noise of all later ones. Beside the
+error stands what such a pool of measured runs differs by from one time to the next (`chaos`): twice
+the standard deviation of single simulations, divided by the root of the number of runs.
 """
 
 from __future__ import annotations
