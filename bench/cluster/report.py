@@ -65,15 +65,18 @@ def measured_table(points: Sequence[Point]) -> str:
 
 
 def goodput_table(points: Sequence[Point]) -> str:
-    """By case and policy."""
+    """By case and policy, as its search found it: that point comes first."""
     systems = [s for s in by_system(points) if " without " not in s]
     rows = []
     for (cluster, workload), own in cases_of(points).items():
-        tops = {s: best(tried) for s, tried in by_system(own).items()}
+        tops: dict[str, Point] = {}
+        for point in own:
+            tops.setdefault(point.system, point)
         cells = []
         for system in systems:
             top = tops.get(system)
-            cells.append("-" if top is None else f"{top.summary.goodput_per_s:.2f}")
+            is_found = top is not None and top.is_attained
+            cells.append(f"{top.summary.goodput_per_s:.2f}" if top and is_found else "-")
         rows.append([cluster, workload, *cells])
     return _markdown(["cluster", "workload", *systems], rows)
 

@@ -38,7 +38,7 @@ def _run(bench: Bench) -> list[Outcome | Skipped]:
         cost_s = {}
         for size in SIZES:
             specs = [
-                replace(spec, name=f"chat/{i}", engine=replace(spec.engine, slots=SLOTS))
+                replace(spec, name=f"chat/{i}", num_ids=0, engine=replace(spec.engine, slots=SLOTS))
                 for i, spec in ((i, own[i % len(own)]) for i in range(size))
             ]
             rate = PER_REPLICA_PER_S * size
