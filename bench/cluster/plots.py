@@ -16,13 +16,13 @@ ATTAINED = 0.95
 _COLOURS = {
     "fmedge": "#0b6e4f",
     "oracle": "#7a7a7a",
-    "ray": "#c8553d",
-    "ray, default": "#e7a977",
+    "ray, tuned": "#c8553d",
+    "ray, tuned-haproxy": "#e7a977",
     "round_robin": "#8d6a9f",
     "least_outstanding": "#3a7ca5",
     "power_of_two": "#81a4cd",
     "speed_weighted": "#b08900",
-    "highest_load": "#588157",
+    "highest_load": "#c71585",
 }
 _OTHERS = ("#444444", "#999933", "#aa4499", "#117733", "#882255", "#332288")
 
@@ -41,7 +41,7 @@ def save(figure: Figure, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=80)
     plt.close(figure)
 
 
@@ -64,8 +64,10 @@ def against_rate(points: Sequence[Point], title: str, path: Path) -> None:
         sums = [point.summary for point in own]
         axes[0][0].plot(rates, [s.attainment for s in sums], label=name, **look)
         axes[0][1].plot(rates, [s.goodput_per_s for s in sums], label=name, **look)
-        for axis, measure in ((axes[1][0], "ttft"), (axes[1][1], "e2e")):
-            spreads = [getattr(s.latencies, measure) for s in sums]
+        for axis, spreads in (
+            (axes[1][0], [point.reading_ttft for point in own]),
+            (axes[1][1], [s.latencies.e2e for s in sums]),
+        ):
             found = [(r, s) for r, s in zip(rates, spreads, strict=True) if s is not None]
             at = [r for r, _ in found]
             axis.plot(at, [s.p50_s for _, s in found], linestyle=":", color=tone, linewidth=1.2)
@@ -73,7 +75,7 @@ def against_rate(points: Sequence[Point], title: str, path: Path) -> None:
     axes[0][0].axhline(ATTAINED, color="black", linewidth=0.6, linestyle="--")
     _name(axes[0][0], "promises kept", "share")
     _name(axes[0][1], "goodput", "promises kept per second")
-    _name(axes[1][0], "TTFT: p99, dotted p50", "seconds", is_log=True)
+    _name(axes[1][0], "TTFT, where one is promised: p99, dotted p50", "seconds", is_log=True)
     _name(axes[1][1], "end to end: p99, dotted p50", "seconds", is_log=True)
     axes[0][0].legend(fontsize=8)
     figure.suptitle(title, fontsize=11)
@@ -92,9 +94,9 @@ def utilisation(shares: Mapping[str, Mapping[str, float]], title: str, path: Pat
         axis.bar(at, heights, width, label=name, color=colour(name, list(shares)))
     axis.set_xticks([i + 0.4 - width / 2 for i in range(len(replicas))])
     axis.set_xticklabels(replicas, fontsize=8)
-    axis.set_ylim(0, 1)
+    axis.set_ylim(0, 1.3)
     _name(axis, title, "share of time in steps", x="")
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=8, ncols=len(shares), loc="upper center")
     save(figure, path)
 
 
