@@ -2,7 +2,8 @@
 real llama.cpp on two unequal replicas.
 
 The rule: the simulator is given what could be known, the replicas' specifications and the calls,
-and never an outcome. Where it is given how long steps took in the run itself, the row says so.
+and never an outcome; of llama.cpp, profiles that were measured before the run, and (the one figure
+from the run itself) the median of what a first token takes between worker and front.
 
 How wrong: of each of p50 and p99, of TTFT and end to end, |simulated / measured - 1|. One choice of
 the scheduler that turns out otherwise, over a millisecond, changes the next hundred; so the
@@ -28,7 +29,7 @@ from msgspec.structs import replace
 
 from bench.cluster import simulated, systems
 from bench.cluster.cases import Case, case
-from bench.cluster.real_pair import Real, measure_real, specs_of_profiles, specs_of_steps
+from bench.cluster.real_pair import Real, measure_real, specs_of_profiles
 from bench.context import Bench, Outcome, Skipped
 from fmedge.replica.emulated.engine import EmulatedEngine, VirtualClock
 from fmedge.replica.loop import EngineLoop
@@ -206,34 +207,27 @@ async def real(bench: Bench) -> list[Outcome | Skipped]:
 
 
 def _real(bench: Bench, one: Real) -> list[Outcome | Skipped]:
-    """Twice: with step times as measured before the run, and with those of the run itself."""
-    found: list[Outcome | Skipped] = []
     told = {name: profile.model for name, profile in one.profiles.items()}
-    for name, specs in (
-        ("profiles as measured before", specs_of_profiles(one)),
-        ("step times of the run itself", specs_of_steps(one)),
-    ):
-        row = f"fidelity, llama.cpp, {one.load:.0%} load, {name}"
+    specs = specs_of_profiles(one)
 
-        def said(of: Workload, specs: Sequence[ReplicaSpec] = specs) -> Sequence[Row]:
-            made = simulate(specs, of, "oracle", told=told).rows
-            return [
-                replace(row, ttft_s=row.ttft_s + one.link_s, e2e_s=row.e2e_s + one.link_s)
-                for row in made
-            ]
+    def said(of: Workload) -> Sequence[Row]:
+        made = simulate(specs, of, "oracle", told=told).rows
+        return [
+            replace(row, ttft_s=row.ttft_s + one.link_s, e2e_s=row.e2e_s + one.link_s)
+            for row in made
+        ]
 
-        here = said(one.workload)
-        others = _chaos(one.workload, said, NUM_REAL_WARM_UP)
-        detail = dict(one.detail) | {
-            "link_ms": 1e3 * one.link_s,
-            "on_fast": _share(one.rows[NUM_REAL_WARM_UP:]),
-            "simulated_on_fast": _share(here[NUM_REAL_WARM_UP:]),
-        }
-        found += outcomes(
-            bench, row, one.rows[NUM_REAL_WARM_UP:], [here[NUM_REAL_WARM_UP:], *others], REAL_LIMIT,
-            detail,
-        )  # fmt: skip
-    return found
+    here = said(one.workload)
+    others = _chaos(one.workload, said, NUM_REAL_WARM_UP)
+    detail = dict(one.detail) | {
+        "link_ms": 1e3 * one.link_s,
+        "on_fast": _share(one.rows[NUM_REAL_WARM_UP:]),
+        "simulated_on_fast": _share(here[NUM_REAL_WARM_UP:]),
+    }
+    return outcomes(
+        bench, f"fidelity, llama.cpp, {one.load:.0%} load", one.rows[NUM_REAL_WARM_UP:],
+        [here[NUM_REAL_WARM_UP:], *others], REAL_LIMIT, detail,
+    )  # fmt: skip
 
 
 def _share(rows: Sequence[Row]) -> float:

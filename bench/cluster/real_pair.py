@@ -27,18 +27,11 @@ from fmedge.replica.interface import Replica
 from fmedge.replica.local import LocalReplica
 from fmedge.replica.protocol import Step
 from fmedge.sched.emulation import Noise, ReplicaSpec
-from fmedge.sched.fit import Samples, fit
 from fmedge.sched.profile import StepProfile
 from fmedge.sched.steptime import StepModel
 from fmedge.sim.outcome import Row
 from fmedge.sim.workload import Call, Workload
 from fmedge.types import EngineInfo, EngineSettings, GenerationRequest
-
-MOST_FITTED = 4000
-"""Steps of one replica that a model is fitted to, evenly of all."""
-
-STRAGGLER = 3.0
-"""A step is one that takes so many times what its likes usually do."""
 
 MAD = 1.4826
 """The standard deviation of what is normal, in units of its median deviation."""
@@ -182,29 +175,6 @@ def specs_of_profiles(one: Real) -> tuple[ReplicaSpec, ...]:
         assert report is not None
         noise = Noise(sigma=MAD * report.noise, slowdown={name: report.mean_ratio})
         found.append(_spec(one, name, report.model, noise))
-    return tuple(found)
-
-
-def specs_of_steps(one: Real) -> tuple[ReplicaSpec, ...]:
-    """Models fitted to the run's own steps, with as much noise, and as many stragglers, as there
-    were about them: all steps together take what they took."""
-    found = []
-    for name, steps in one.steps.items():
-        model = fit(Samples.of(steps[:: len(steps) // MOST_FITTED + 1])).model
-        seconds, said = _seconds(model, steps)
-        ratios = seconds / said
-        is_late = ratios > STRAGGLER * np.median(ratios)
-        logs = np.log(ratios)
-        usual = float(seconds[~is_late].sum() / said[~is_late].sum())
-        excess = float(seconds.sum() / said.sum()) / usual - 1
-        share = float(is_late.mean())
-        noise = Noise(
-            sigma=MAD * float(np.median(np.abs(logs - np.median(logs)))),
-            straggler_share=share,
-            straggler_factor=1 + excess / share if share else 1.0,
-            slowdown={name: usual},
-        )
-        found.append(_spec(one, name, model, noise))
     return tuple(found)
 
 
