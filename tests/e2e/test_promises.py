@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import openai
@@ -151,13 +151,17 @@ def test_a_workflow_is_reported_by_stage(asking: openai.OpenAI, promising: Serve
 
 def test_what_was_learned_is_there_after_a_restart(folder: Path, promising: Server):
     """Another server reads what the first one, which still runs, has stored of its profiles."""
-    stored = list((folder / "state" / "profiles").glob("*.json"))
-    assert len(stored) >= 1
+    profiles = folder / "state" / "profiles"
+    wait(lambda: len(list(profiles.glob("*.json"))) == 2)  # it answers from its first replica on
     with serve(folder, ["--config", str(folder / "fmedge.toml")]) as again:
-        deadline_s = time.monotonic() + 60.0
-        while set(states(again)) != {"ready"}:
-            assert time.monotonic() < deadline_s
-        assert again.text().count("step times as stored") == len(stored)
+        wait(lambda: again.text().count("step times as stored") == 2)
+        assert set(states(again)) == {"ready"}
+
+
+def wait(is_so: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 60.0
+    while not is_so():
+        assert time.monotonic() < deadline_s
 
 
 def states(server: Server) -> list[str]:
