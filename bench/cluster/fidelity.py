@@ -19,16 +19,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from math import nan, sqrt
+from math import sqrt
 from statistics import median, stdev
 
 from msgspec.structs import replace
 
 from bench.cluster import simulated, systems
 from bench.cluster.cases import Case, case
+from bench.cluster.emulated import lateness_ms
 from bench.cluster.real_pair import Real, measure_real, specs_of_profiles
 from bench.context import Bench, Outcome, Skipped
 from fmedge.replica.emulated.engine import EmulatedEngine, VirtualClock
@@ -51,7 +51,6 @@ RATE_PER_S = 3.3
 """About two thirds of the highest that keeps 95 %."""
 
 NUM_REQUESTS, NUM_REQUESTS_SHORT = 500, 250
-WARM_UP_SHARE = 0.1
 POLICIES = ("least_outstanding", "fmedge")
 EMULATED_LIMIT, REAL_LIMIT = 5.0, 10.0
 LOADS = (0.5, 0.7)
@@ -60,9 +59,6 @@ NUM_CHAOS, CHAOS_S = 8, 0.002
 NUM_RUNS = 3
 WARM_UP_S = 1.0
 """From the first warm-up call to the first that counts."""
-
-_LATE = re.compile(rb"announced ([\d.]+) ms late on average, ([\d.]+) ms at most")
-"""What an emulated replica says of itself at its end."""
 
 Figures = dict[str, float]
 """Seconds, by the name of a percentile."""
@@ -99,7 +95,7 @@ async def _emulated(
 ) -> list[Outcome | Skipped]:
     row = f"fidelity, emulated server, {asked.name}, {policy}"
     options = asked.options(RATE_PER_S, count)
-    warmup_s = WARM_UP_SHARE * count / RATE_PER_S
+    warmup_s = simulated.WARM_UP_SHARE * count / RATE_PER_S
     log = bench.folder / f"fmedge-{asked.cluster}.log"
     num_before = len(log.read_bytes()) if log.exists() else 0
     async with AsyncExitStack() as stack:
@@ -119,7 +115,7 @@ async def _emulated(
         if one.ended:
             return [Skipped(row, f"failed: {one.ended}")]
     workload = asked.load(RATE_PER_S, count)
-    first = round(WARM_UP_SHARE * count)
+    first = round(simulated.WARM_UP_SHARE * count)
     runs = [sorted(one.rows, key=lambda r: r.call) for one in made]
 
     def said(of: Workload) -> Sequence[Row]:
@@ -133,13 +129,10 @@ async def _emulated(
         for a, b in zip(rows, here, strict=True)
         if a.status == b.status == "ok"
     ]
-    late = [
-        (float(mean_ms), float(most_ms))
-        for mean_ms, most_ms in _LATE.findall(log.read_bytes()[num_before:])
-    ]
+    mean_late_ms, most_late_ms = lateness_ms(log, num_before)
     detail = {
-        "steps_late_ms": max((mean_ms for mean_ms, _ in late), default=nan),
-        "steps_late_ms_at_most": max((most_ms for _, most_ms in late), default=nan),
+        "steps_late_ms": mean_late_ms,
+        "steps_late_ms_at_most": most_late_ms,
         "runs": NUM_RUNS,
         "requests": NUM_RUNS * (count - first),
         "not_answered": NUM_RUNS * count - len(pairs),

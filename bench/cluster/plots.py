@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cluster.points import Point, by_system
+from bench.cluster.points import ATTAINED, Point, by_system
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ATTAINED = 0.95
 _COLOURS = {
     "fmedge": "#0b6e4f",
     "oracle": "#7a7a7a",

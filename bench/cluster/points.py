@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from fmedge.sim.search import TARGET as ATTAINED
 from fmedge.sim.summary import Spread, Summary
-
-ATTAINED = 0.95
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ The rule: the calls, the steps and the outcomes come from one run.
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -19,12 +18,11 @@ from msgspec.structs import replace
 from bench.context import Bench
 from bench.sla import traces
 from bench.sla.estimates import LONGEST, NUM_CAPACITY, SCALE, known
-from bench.sla.pair import MODEL, READY_TIMEOUT_S, Observed, Pair, Sent, capacity, open_loop
+from bench.sla.pair import MODEL, Observed, Pair, Sent, capacity, open_loop
 from fmedge.dispatch import Dispatcher
 from fmedge.dispatch.generation import Generation
 from fmedge.dispatch.observe import observed_of
 from fmedge.replica.interface import Replica
-from fmedge.replica.local import LocalReplica
 from fmedge.replica.protocol import Step
 from fmedge.sched.emulation import Noise, ReplicaSpec
 from fmedge.sched.profile import StepProfile
@@ -80,6 +78,8 @@ class Watched(Dispatcher):
 class WatchedPair(Pair):
     """The pair behind a dispatcher that keeps what it sees."""
 
+    dispatcher_type = Watched
+
     def __init__(self, bench: Bench) -> None:
         super().__init__(bench)
         self.profiles: dict[str, StepProfile] = {}
@@ -87,17 +87,6 @@ class WatchedPair(Pair):
     @property
     def engines(self) -> Mapping[str, EngineSettings]:
         return self._engines
-
-    @contextlib.asynccontextmanager
-    async def watched(self) -> AsyncIterator[Watched]:
-        dispatcher = Watched(policy="fmedge", profiler=self._profile)
-        try:
-            for name, engine in self._engines.items():
-                dispatcher.add_replica(LocalReplica(name, MODEL, engine))
-            await dispatcher.wait_ready(READY_TIMEOUT_S, every_replica=True)
-            yield dispatcher
-        finally:
-            await dispatcher.close()
 
     async def _profile(self, replica: Replica, info: EngineInfo) -> StepProfile:
         profile = await super()._profile(replica, info)
@@ -111,7 +100,8 @@ async def measure_real(
     """A run at each of these loads, in units of what the pair can serve."""
     pair = WatchedPair(bench)
     found = []
-    async with pair.watched() as dispatcher:
+    async with pair.serving() as dispatcher:
+        assert isinstance(dispatcher, Watched)
         trace = traces.load(NUM_CAPACITY, scale=SCALE, longest=LONGEST)
         per_s = await capacity(dispatcher, [known(item, n) for n, item in enumerate(trace.items)])
         bench.say(f"  {per_s:.2f} requests/s at capacity; {trace.source}")

@@ -86,6 +86,8 @@ def prompt(num_tokens: int, seed: int) -> bytes:
 class Pair:
     """The two replicas, to be started as often as needed; they are measured once."""
 
+    dispatcher_type: type[Dispatcher] = Dispatcher
+
     def __init__(self, bench: Bench, slots: int = SLOTS) -> None:
         files = {
             "fast": synthetic.cached("bench40m"),
@@ -107,7 +109,9 @@ class Pair:
         workflows: Mapping[str, WorkflowSettings] | None = None,
     ) -> AsyncIterator[Dispatcher]:
         """The dispatcher with both replicas ready, each worker on a core of its own."""
-        dispatcher = Dispatcher(policy=policy, profiler=self._profile, workflows=workflows)
+        dispatcher = self.dispatcher_type(
+            policy=policy, profiler=self._profile, workflows=workflows
+        )
         try:
             for name, engine in self._engines.items():
                 dispatcher.add_replica(LocalReplica(name, MODEL, engine))

@@ -18,11 +18,10 @@ from msgspec import Struct
 
 from fmedge.cli.bench_client import Client
 from fmedge.cli.bench_connection import Outcome
-from fmedge.sim.outcome import Row, Status
+from fmedge.sim.outcome import INTERRUPTED, Row, Status
 from fmedge.sim.pending import Pending
 from fmedge.sim.workload import Call, Workload
 
-INTERRUPTED = "interrupted"
 LEAD_S = 0.05
 """From the start to the arrival of a call that is due at 0: its request is made before."""
 NUM_ASKED = 3

@@ -19,11 +19,12 @@ from fmedge.cli.bench_calls import Manner, Requests
 from fmedge.cli.bench_client import Client, Load, Target, run_load
 from fmedge.cli.bench_live import Standing, shown
 from fmedge.cli.bench_peer import Peer, ask_peer, calibrated
-from fmedge.cli.bench_player import INTERRUPTED, Played, Player
+from fmedge.cli.bench_player import Played, Player
 from fmedge.cli.bench_prompts import Workload as Uniform
 from fmedge.cli.bench_table import run_text
 from fmedge.cli.workload_options import command_options, read_workload
 from fmedge.errors import ConfigError
+from fmedge.sim.outcome import INTERRUPTED
 from fmedge.sim.run import Run, make_run, now_text
 from fmedge.sim.run_file import run_json, write_run
 from fmedge.sim.workload import Call, Workload

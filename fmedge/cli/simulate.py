@@ -107,6 +107,7 @@ class _Command:
 
     def play(self, policies: Sequence[str]) -> int:
         from fmedge.cli.table import print_table
+        from fmedge.sim.outcome import INTERRUPTED
         from fmedge.sim.run_file import run_json, write_run
 
         runs: list[Run] = []
@@ -124,7 +125,7 @@ class _Command:
                 break
         if not self._args.json:
             print_table(HEADER, [_row(made) for made in runs])
-        if runs[-1].ended == "interrupted":
+        if runs[-1].ended == INTERRUPTED:
             sys.stderr.write("fmedge: interrupted; what was simulated until then is kept\n")
             return EXIT_INTERRUPTED
         if runs[-1].ended:
@@ -190,6 +191,7 @@ class _Command:
         self, policy: str, without: frozenset[str], label: str, interrupted: list[bool]
     ) -> Callable[[float], Trial | None]:
         from fmedge.sim.load import at_rate
+        from fmedge.sim.outcome import INTERRUPTED
         from fmedge.sim.search import Misses, Trial
         from fmedge.sim.summary import summarise
         from fmedge.sim.world import simulate
@@ -210,7 +212,7 @@ class _Command:
                     self._specs, workload, policy, without=without, seed=self._args.seed,
                     progress=both,
                 )  # fmt: skip
-            if simulated.ended == "interrupted":
+            if simulated.ended == INTERRUPTED:
                 interrupted.append(True)
                 return None
             if simulated.ended:

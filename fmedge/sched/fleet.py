@@ -366,12 +366,6 @@ class Fleet:
         """When its first token came, for what is left of its promise. KeyError."""
         self._store.cells[self._bases[request_id] + arrays.FIRST_AT] = now_s
 
-    def on_preempted(self, request_id: int) -> None:
-        """It waits again, and nothing of it is computed. KeyError."""
-        base, cells = self._bases[request_id], self._store.cells
-        cells[base + arrays.PHASE_NOW] = arrays.WAITING
-        cells[base + arrays.NUM_COMPUTED] = cells[base + arrays.NUM_CACHED] = 0
-
     # estimates
 
     def assess(

@@ -13,6 +13,9 @@ from msgspec import Struct
 
 from fmedge.sim.workload import Call
 
+INTERRUPTED = "interrupted"
+"""Why a run is partial that somebody ended."""
+
 Status = Literal["ok", "refused", "failed", "timeout", "unsent", "unfinished"]
 
 

@@ -34,7 +34,7 @@ from fmedge.sched.forecast import Forecaster
 from fmedge.sched.steptime import StepModel
 from fmedge.sched.workflow_call import WorkflowError
 from fmedge.sim.garbage import garbage_set_aside
-from fmedge.sim.outcome import Row, Status
+from fmedge.sim.outcome import INTERRUPTED, Row, Status
 from fmedge.sim.pending import Pending
 from fmedge.sim.played import Played
 from fmedge.sim.policies import Rules, rules
@@ -108,7 +108,7 @@ def simulate(
         with garbage_set_aside():
             ended = world.run(inf if limit_s is None else limit_s, progress)
     except KeyboardInterrupt:
-        ended = "interrupted"
+        ended = INTERRUPTED
     return world.result(ended)
 
 

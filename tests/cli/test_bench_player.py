@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from fmedge.cli.bench_client import Client, Target
-from fmedge.cli.bench_player import INTERRUPTED, Played, Player
-from fmedge.sim.outcome import Row
+from fmedge.cli.bench_player import Played, Player
+from fmedge.sim.outcome import INTERRUPTED, Row
 from fmedge.sim.workload import Call, Workload
 from tests.cli.fake_openai import FakeServer, document, last, piece, whole_stream
 
