@@ -1,0 +1,1 @@
+"""Trains the model that ships inside fmedge. Nothing here is installed: docs/embedded-model.md."""
