@@ -207,7 +207,7 @@ PHRASINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "Is there a letter {l} in the word {w}?",
             "Tell me whether {w} contains the letter {l}.",
             "Does {w} have the letter {l} in it?",
-            "Check if the letter {l} occurs in {w}.",
+            "Check if the letter {l} is in {w}.",
             'Does "{w}" include the letter {l}?',
         ),
     ),
