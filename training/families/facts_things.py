@@ -133,7 +133,11 @@ SIDES = FactGroup(
 
 SHAPES = FactGroup(
     name="shape_of_sides",
-    entries=tuple({"x": number, "y": shape} for shape, number in _SHAPES.items() if number != "4"),
+    entries=tuple(
+        {"x": number, "y": shape, "key": shape.split()[1]}
+        for shape, number in _SHAPES.items()
+        if number != "4"
+    ),
     answer="A shape with {x} sides is {y}.",
     key="{key}",
     trained=(

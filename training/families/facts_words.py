@@ -78,8 +78,8 @@ _PLURALS = (
     "brush brushes|class classes|match matches|potato potatoes|tomato tomatoes|hero heroes|"
     "dog dogs|cat cats|house houses|car cars|book books|tree trees|apple apples|bird birds|"
     "day days|key keys|toy toys|boy boys|girl girls|cow cows|horse horses|table tables|"
-    "chair chairs|lamp lamps|computer computers|model models|photo photos|piano pianos|radio radios|"
-    "crisis crises|analysis analyses|criterion criteria|phenomenon phenomena"
+    "chair chairs|lamp lamps|computer computers|model models|photo photos|piano pianos|"
+    "radio radios|crisis crises|analysis analyses|criterion criteria|phenomenon phenomena"
 )
 
 PLURALS = FactGroup(
@@ -123,10 +123,10 @@ _PAST = (
     "mean meant|set set|meet met|run ran|pay paid|sit sat|speak spoke|lead led|grow grew|"
     "lose lost|fall fell|send sent|build built|understand understood|draw drew|break broke|"
     "spend spent|cut cut|rise rose|drive drove|buy bought|wear wore|choose chose|eat ate|"
-    "drink drank|sleep slept|swim swam|fly flew|sing sang|win won|teach taught|catch caught|fight fought|"
-    "throw threw|ride rode|steal stole|forget forgot|sell sold|hide hid|bite bit|blow blew|"
-    "walk walked|talk talked|play played|work worked|stop stopped|cry cried|try tried|love loved|"
-    "live lived|want wanted|help helped|ask asked|call called|look looked|open opened|close closed"
+    "drink drank|sleep slept|swim swam|fly flew|sing sang|win won|teach taught|"
+    "catch caught|fight fought|throw threw|ride rode|steal stole|forget forgot|sell sold|hide hid|bite bit|"
+    "blow blew|walk walked|talk talked|play played|work worked|stop stopped|cry cried|try tried|"
+    "love loved|live lived|want wanted|help helped|ask asked|call called|look looked|open opened|close closed"
 )
 
 PAST_TENSES = FactGroup(
