@@ -1,0 +1,67 @@
+"""Remembering: what is answered was said in an earlier turn, or else never."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.training.phrasings import check_conversation, equal_phrasings, plain, untrained_words
+from training.conversation import Example, Source
+from training.families import remembering
+from training.families.remembering_things import THINGS
+
+
+def _examples(name: str, *, is_test: bool = False) -> list[Example]:
+    make = remembering.FAMILIES[name][0]
+    return [make(Source(seed, is_test=is_test)) for seed in range(300)]
+
+
+@pytest.mark.parametrize("name", remembering.FAMILIES)
+@pytest.mark.parametrize("is_test", [False, True])
+def test_conversations_are_well_formed_and_stable(name: str, is_test: bool) -> None:
+    examples = _examples(name, is_test=is_test)
+    for example in examples:
+        check_conversation(example)
+        assert example.family == name
+    assert examples == _examples(name, is_test=is_test)
+
+
+def test_kept_back_phrasings_are_new_but_of_known_words() -> None:
+    told = {name: (thing.told, thing.kept_told) for name, thing in THINGS.items()}
+    asked = {f"{name}?": (thing.asked, thing.kept_asked) for name, thing in THINGS.items()}
+    phrasings = {**told, **asked, **remembering.PHRASINGS}
+    assert equal_phrasings(phrasings) == []
+    assert untrained_words(phrasings) == set()
+
+
+def test_no_question_asks_for_two_things() -> None:
+    asked = [
+        {plain(question) for question in (*thing.asked, *thing.kept_asked)}
+        for thing in THINGS.values()
+    ]
+    assert sum(map(len, asked)) == len(set().union(*asked))
+
+
+def test_what_is_answered_was_told_before() -> None:
+    for example in _examples("remembering.told"):
+        told = " ".join(
+            message["content"] for message in example.messages[:-2] if message["role"] == "user"
+        )
+        assert re.search(rf"\b{re.escape(example.key)}\b", told), example
+
+
+def test_an_asked_question_was_asked() -> None:
+    for example in _examples("remembering.questions"):
+        earlier = [
+            message["content"] for message in example.messages[:-2] if message["role"] == "user"
+        ]
+        question = example.messages[-1]["content"].removeprefix("You asked: ")
+        is_first = "first" in example.messages[-2]["content"].lower()
+        is_start = "started with" in example.messages[-2]["content"].lower()
+        assert question == earlier[0 if is_first or is_start else -1]
+
+
+def test_what_was_never_told_is_not_known() -> None:
+    for example in _examples("remembering.untold"):
+        assert example.messages[-1]["content"] == "You have not told me that."
