@@ -165,7 +165,7 @@ QUESTIONS: tuple[Topic, ...] = (
           "What terms does l_est consist of? | How does fmedge compute l_est? | Give me the parts of l_est. | Which parts does l_est have?"),
     topic("TTFT is the time to the first token, TPOT the average time for each token after it.", "TPOT",
           "What is the difference between TTFT and TPOT? | TTFT or TPOT? | How do TTFT and TPOT differ? | Explain TTFT and TPOT. | What are TTFT and TPOT? | Compare TTFT and TPOT. | What do TTFT and TPOT mean? | TTFT vs TPOT",
-          "How does TTFT differ from TPOT? | Compare TPOT and TTFT. | What is the difference of TTFT and TPOT? | Explain what TTFT and TPOT mean."
+          "How does TTFT differ from TPOT? | Compare TPOT and TTFT. | What is the difference of TTFT and TPOT? | Explain what TTFT and TPOT mean."),
     topic("Prefill reads the prompt, decoding writes the answer token by token.", "Prefill",
           "What is the difference between prefill and decode? | How do prefill and decode differ? | Explain prefill and decode. | What are prefill and decoding? | Compare prefill and decode. | prefill vs decode | What do prefill and decode do? | What is the difference between prefill and decoding?",
           "How do prefill and decoding differ? | Compare prefill and decoding. | Explain the difference between prefill and decode. | What are prefill and decode?"),
@@ -207,7 +207,7 @@ QUESTIONS: tuple[Topic, ...] = (
           "List the routing policies. | What policies are there? | Which policies does fmedge have?"),
     topic("fmedge serve and fmedge run use the embedded demonstration model when none is given.", "embedded",
           "What happens without a model? | Which model is the default? | What does fmedge serve without a model? | Which model runs when I give none? | What is the default model? | What if I give no model? | Does fmedge run without a model?",
-          "What model is the default? | What happens if I give no model? | Which model does fmedge serve without --model?"
+          "What model is the default? | What happens if I give no model? | Which model does fmedge serve without --model?"),
     topic("Yes, where llama.cpp was built for it; this is reviewed but not yet measured.", "llama.cpp",
           "Does fmedge support GPUs? | Can fmedge use a GPU? | Does fmedge run on NVIDIA cards? | Is there GPU support? | Does it work with CUDA? | Does fmedge use the graphics card? | Are GPUs supported?",
           "Is CUDA supported? | Does fmedge work with GPUs? | Is there support for NVIDIA? | Can it use a GPU?"),
