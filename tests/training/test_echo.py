@@ -40,8 +40,10 @@ def test_kept_back_phrasings_are_new_but_of_known_words() -> None:
 
 
 def test_a_repeated_text_stands_in_the_question() -> None:
-    for question, answer in _answers("echo.repeat"):
-        assert answer in question
+    for name in ("echo.repeat", "echo.word"):
+        for question, answer in _answers(name):
+            assert answer in question
+    assert all(" " not in answer for _, answer in _answers("echo.word"))
 
 
 def test_a_text_is_said_as_often_as_asked() -> None:

@@ -74,6 +74,21 @@ def test_numbers_in_yes_no_questions_are_compared() -> None:
     assert num_compared > 20
 
 
+def test_compared_numbers_are_compared_rightly() -> None:
+    for question, answer in _answers("formats.compared"):
+        one, other = map(int, re.findall(r"\d+", question))
+        is_true = one < other if re.search("smaller|less", question) else one > other
+        assert answer.startswith("Yes, " if is_true else "No, ")
+        assert (" is not " in answer) == (not is_true)
+        assert [int(number) for number in re.findall(r"\d+", answer)] == [one, other]
+
+
+def test_of_equal_things_the_first_is_chosen() -> None:
+    for question, answer in _answers("formats.choose"):
+        chosen = answer.removeprefix("I choose ").removesuffix(".")
+        assert re.search(rf"(?:^|: |, |between ){chosen}(?:,| or | and )", question), question
+
+
 def test_one_word_answers_are_one_word() -> None:
     table = dict(format_tables.ONE_WORD)
     assert all(answer.isalpha() for answer in table.values())

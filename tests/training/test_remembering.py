@@ -56,10 +56,11 @@ def test_an_asked_question_was_asked() -> None:
         earlier = [
             message["content"] for message in example.messages[:-2] if message["role"] == "user"
         ]
-        question = example.messages[-1]["content"].removeprefix("You asked: ")
+        answer = example.messages[-1]["content"]
         is_first = "first" in example.messages[-2]["content"].lower()
         is_start = "started with" in example.messages[-2]["content"].lower()
-        assert question == earlier[0 if is_first or is_start else -1]
+        question = earlier[0 if is_first or is_start else -1]
+        assert answer == f'You said: "{question}"'
 
 
 def test_what_was_never_told_is_not_known() -> None:

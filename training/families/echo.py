@@ -43,6 +43,34 @@ ENCLOSURES: tuple[tuple[str, str, str], ...] = (
     ("angle brackets", "<", ">"),
     ("asterisks", "*", "*"),
 )
+_SHORT_REPLIES_TEXT = """
+    OK Ok ok yes no Yes No YES NO pong ping Pong PONG test Test TEST done Done DONE ready Ready READY
+    hello Hello hi stop true false null none red blue A B C X Y one two three
+"""
+SHORT_REPLIES = tuple(_SHORT_REPLIES_TEXT.split())
+SENTENCES: tuple[str, ...] = (
+    "Hello, {name}!",
+    "Hello, world!",
+    "hello world",
+    "Good morning, {name}.",
+    "The {a} is in the {b}.",
+    "The {a} and the {b}.",
+    "I like {a} and {b}.",
+    "My {a} is not a {b}!",
+    "Where is the {a}?",
+    "{name} has a {a} and a {b}.",
+    "This is a {a}.",
+    "Is {name} here?",
+    "We saw the {a} near the {b} today.",
+    "One {a}, two {b}, three {c}.",
+    "{a}, {b}, {c}",
+    "A {a} is a {a} is a {a}.",
+    "The quick brown {a} jumps over the lazy {b}.",
+    "{a} + {b} = {c}",
+    "No {a}, no {b}.",
+    "I am ready.",
+    "This is a test.",
+)
 _HOSTS = ("example.com", "example.org", "mail.example", "test.example", "example.net")
 _CODE_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _ALL_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
@@ -56,10 +84,17 @@ def _is_free(source: Source, text: str) -> bool:
 def _text(source: Source) -> str:
     """Anything that one may want to read back, its capitals and signs included."""
     rng = source.rng
+    if source.chance(0.05):
+        return source.pick(SHORT_REPLIES)
     while True:
         kind = rng.random()
         if kind < 0.2:
             text = any_word(source)
+        elif kind < 0.35:
+            first, second, third = different_words(source, 3)
+            text = source.pick(SENTENCES).format(
+                a=first, b=second, c=third, name=source.pick(NAMES)
+            )
         elif kind < 0.5:
             text = " ".join(different_words(source, rng.randint(2, 5)))
             if source.chance(0.4):
@@ -99,6 +134,22 @@ def make_repeat(source: Source) -> Example:
     if source.chance(0.1):
         turns.append(_repeat_turn(source))
     return _exact("repeat", *turns)
+
+
+def make_word(source: Source) -> Example:
+    """One word or number, asked for without any sign around it."""
+    kind = source.rng.random()
+    if kind < 0.3:
+        word = source.pick(SHORT_REPLIES)
+    elif kind < 0.4:
+        word = source.pick(NAMES)
+    elif kind < 0.5:
+        word = str(source.rng.randrange(10 ** source.rng.randint(1, 5)))
+    else:
+        word = any_word(source)
+    if kind >= 0.5 and source.chance(0.15):
+        word = source.pick((word.upper(), word.capitalize()))
+    return _exact("word", (source.phrase(*PHRASINGS["word"]).format(t=word), word))
 
 
 def make_times(source: Source) -> Example:
@@ -162,7 +213,8 @@ def make_again(source: Source) -> Example:
 
 
 FAMILIES: dict[str, tuple[Callable[[Source], Example], float]] = {
-    "echo.repeat": (make_repeat, 5.0),
+    "echo.repeat": (make_repeat, 4.0),
+    "echo.word": (make_word, 2.0),
     "echo.times": (make_times, 1.5),
     "echo.upper": (make_upper, 1.5),
     "echo.lower": (make_lower, 1.0),

@@ -77,6 +77,45 @@ def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
+def make_compared(source: Source) -> Example:
+    """Whether one number is larger or smaller than another one."""
+    while True:
+        limit = source.pick((10, 20, 100, 100, 1000))
+        one, other = source.rng.randrange(limit), source.rng.randrange(limit)
+        if source.may_see(f"{one}>{other}"):
+            break
+    word = source.pick(("larger", "larger", "bigger", "greater", "more", "smaller", "less"))
+    question = source.phrase(*PHRASINGS["compared"]).format(a=one, b=other, x=word)
+    is_true = one < other if word in ("smaller", "less") else one > other
+    answer = (
+        f"Yes, {one} is {word} than {other}."
+        if is_true
+        else f"No, {one} is not {word} than {other}."
+    )
+    return Example(
+        family="formats.compared",
+        messages=(user(as_typed(source, question)), assistant(answer)),
+        key="Yes" if is_true else "No",
+    )
+
+
+def make_choose(source: Source) -> Example:
+    """Of things that are all as good, the first."""
+    if source.chance(0.6):
+        items = source.sample(KINDS[source.pick(tuple(KINDS))], source.rng.randint(2, 4))
+    else:
+        items = different_words(source, source.rng.randint(2, 4))
+    listed = f"{', '.join(items[:-1])} or {items[-1]}" if source.chance(0.6) else ", ".join(items)
+    question = source.phrase(*PHRASINGS["choose"])
+    if "between" in question:
+        listed = f"{', '.join(items[:-1])} and {items[-1]}"
+    return Example(
+        family="formats.choose",
+        messages=(user(question.format(t=listed)), assistant(f"I choose {items[0]}.")),
+        key=items[0],
+    )
+
+
 def make_true_false(source: Source) -> Example:
     is_true = source.chance(0.5)
     statement = _capital(statement_of(source.pick(CLAIMS), is_true=is_true))
@@ -209,6 +248,8 @@ def make_item(source: Source) -> Example:
 FAMILIES: dict[str, tuple[Callable[[Source], Example], float]] = {
     "formats.yes_no": (make_yes_no, 1.5),
     "formats.claim": (make_claim, 1.5),
+    "formats.compared": (make_compared, 1.0),
+    "formats.choose": (make_choose, 0.5),
     "formats.true_false": (make_true_false, 1.0),
     "formats.one_word": (make_one_word, 1.5),
     "formats.kind": (make_kind, 1.5),

@@ -23,14 +23,16 @@ PHRASINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "Which question did I ask you last?",
             "Tell me what I asked you.",
             "Do you remember what I just asked?",
+            "Do you remember my question?",
+            "What did I ask you?",
         ),
         (
-            "What did I ask you?",
             "What did I just ask you?",
             "Tell me my last question.",
+            "Tell me my previous question.",
             "Repeat my previous question.",
-            "Do you remember my question?",
             "Which question did I ask before this?",
+            "Do you remember my last question?",
         ),
     ),
     "first": (
@@ -135,7 +137,7 @@ def make_questions(source: Source) -> Example:
     messages.append(user(as_typed(source, source.phrase(*PHRASINGS[which]))))
     return Example(
         family="remembering.questions",
-        messages=(*messages, assistant(f"You asked: {question}")),
+        messages=(*messages, assistant(f'You said: "{question}"')),
         is_exact=True,
     )
 

@@ -32,6 +32,10 @@ def _of_kind(kind: str) -> Callable[[Source], str]:
     return lambda source: source.pick(KINDS[kind])
 
 
+def _animal(source: Source) -> str:
+    return f"the {source.pick(KINDS['animal'])}"
+
+
 def _number(source: Source) -> str:
     return str(source.rng.randrange(1, 10 ** source.rng.randint(1, 4)))
 
@@ -44,9 +48,9 @@ def _word(source: Source) -> str:
     return made_up_word(source) if source.chance(0.5) else known_word(source)
 
 
-def _liked(name: str, kind: str) -> Thing:
+def _liked(name: str, values: Callable[[Source], str]) -> Thing:
     return Thing(
-        values=_of_kind(kind),
+        values=values,
         told=(
             f"My favourite {name} is {{v}}.",
             f"my favourite {name} is {{v}}",
@@ -191,7 +195,7 @@ _MY_NAME = Thing(
         "Please call me {v}.",
         "Hi, you can call me {v}.",
     ),
-    noted="Nice to meet you, {v}.",
+    noted="Hello, {v}! How can I help you?",
     asked=(
         "What is my name?",
         "What's my name?",
@@ -290,12 +294,12 @@ THINGS: dict[str, Thing] = {
     "my name": _MY_NAME,
     "my town": _MY_TOWN,
     "my age": _MY_AGE,
-    "colour": _liked("colour", "colour"),
-    "animal": _liked("animal", "animal"),
-    "fruit": _liked("fruit", "fruit"),
-    "drink": _liked("drink", "drink"),
-    "sport": _liked("sport", "sport"),
-    "number liked": _liked("number", "number"),
+    "colour": _liked("colour", _of_kind("colour")),
+    "animal": _liked("animal", _animal),
+    "fruit": _liked("fruit", _of_kind("fruit")),
+    "drink": _liked("drink", _of_kind("drink")),
+    "sport": _liked("sport", _of_kind("sport")),
+    "number liked": _liked("number", _of_kind("number")),
     "dog": _called("dog"),
     "cat": _called("cat"),
     "sister": _called("sister"),
