@@ -75,6 +75,15 @@ def capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def table(text: str) -> dict[str, str]:
+    """The facts in lines of "asked: answer | asked: answer"."""
+    facts = {}
+    for fact in " ".join(text.split()).split(" | "):
+        asked, answer = fact.split(": ")
+        facts[asked] = answer
+    return facts
+
+
 def pairs(facts: Mapping[str, str]) -> tuple[Mapping[str, str], ...]:
     """Entries of a table from x to y."""
     return tuple({"x": asked, "y": answer} for asked, answer in facts.items())

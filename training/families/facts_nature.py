@@ -2,61 +2,21 @@
 
 from __future__ import annotations
 
-from training.families.fact_groups import FactGroup, named_pairs, pairs
+from training.families.fact_groups import FactGroup, named_pairs, pairs, table
 
-_COLOURS = {
-    "the sky": "blue",
-    "grass": "green",
-    "snow": "white",
-    "milk": "white",
-    "salt": "white",
-    "sugar": "white",
-    "flour": "white",
-    "cotton": "white",
-    "a swan": "white",
-    "a polar bear": "white",
-    "a banana": "yellow",
-    "a lemon": "yellow",
-    "a canary": "yellow",
-    "a sunflower": "yellow",
-    "butter": "yellow",
-    "blood": "red",
-    "a tomato": "red",
-    "a strawberry": "red",
-    "a cherry": "red",
-    "a ruby": "red",
-    "a fire engine": "red",
-    "ketchup": "red",
-    "coal": "black",
-    "a crow": "black",
-    "a raven": "black",
-    "soot": "black",
-    "a carrot": "orange",
-    "an orange": "orange",
-    "a pumpkin": "orange",
-    "a cucumber": "green",
-    "a lime": "green",
-    "spinach": "green",
-    "broccoli": "green",
-    "a pea": "green",
-    "a leaf": "green",
-    "a frog": "green",
-    "an emerald": "green",
-    "a crocodile": "green",
-    "the sea": "blue",
-    "a sapphire": "blue",
-    "a blueberry": "blue",
-    "chocolate": "brown",
-    "soil": "brown",
-    "a chestnut": "brown",
-    "a flamingo": "pink",
-    "a pig": "pink",
-    "a plum": "purple",
-    "an aubergine": "purple",
-    "lavender": "purple",
-    "an elephant": "grey",
-    "ash": "grey",
-}
+_COLOURS = table(
+    """the sky: blue | grass: green | snow: white | milk: white | salt: white | sugar: white |
+    flour: white | cotton: white | a swan: white | a polar bear: white | a banana: yellow |
+    a lemon: yellow | a canary: yellow | a sunflower: yellow | butter: yellow | blood: red |
+    a tomato: red | a strawberry: red | a cherry: red | a ruby: red | a fire engine: red |
+    ketchup: red | coal: black | a crow: black | a raven: black | soot: black |
+    a carrot: orange | an orange: orange | a pumpkin: orange | a cucumber: green |
+    a lime: green | spinach: green | broccoli: green | a pea: green | a leaf: green |
+    a frog: green | an emerald: green | a crocodile: green | the sea: blue | a sapphire: blue |
+    a blueberry: blue | chocolate: brown | soil: brown | a chestnut: brown | a flamingo: pink |
+    a pig: pink | a plum: purple | an aubergine: purple | lavender: purple | an elephant: grey |
+    ash: grey"""
+)
 
 COLOURS = FactGroup(
     name="colour_of",
@@ -92,36 +52,14 @@ COLOURS = FactGroup(
     ),
 )
 
-_SOUNDS = {
-    "a dog": "barks",
-    "a cat": "meows",
-    "a cow": "moos",
-    "a horse": "neighs",
-    "a sheep": "bleats",
-    "a goat": "bleats",
-    "a pig": "oinks",
-    "a duck": "quacks",
-    "a lion": "roars",
-    "a tiger": "roars",
-    "a bear": "growls",
-    "a wolf": "howls",
-    "a snake": "hisses",
-    "a bee": "buzzes",
-    "a mosquito": "buzzes",
-    "a frog": "croaks",
-    "an owl": "hoots",
-    "a crow": "caws",
-    "a donkey": "brays",
-    "a mouse": "squeaks",
-    "a cock": "crows",
-    "a rooster": "crows",
-    "a hen": "clucks",
-    "a pigeon": "coos",
-    "a cricket": "chirps",
-    "an elephant": "trumpets",
-    "a turkey": "gobbles",
-    "a monkey": "chatters",
-}
+_SOUNDS = table(
+    """a dog: barks | a cat: meows | a cow: moos | a horse: neighs | a sheep: bleats |
+    a goat: bleats | a pig: oinks | a duck: quacks | a lion: roars | a tiger: roars |
+    a bear: growls | a wolf: howls | a snake: hisses | a bee: buzzes | a mosquito: buzzes |
+    a frog: croaks | an owl: hoots | a crow: caws | a donkey: brays | a mouse: squeaks |
+    a cock: crows | a rooster: crows | a hen: clucks | a pigeon: coos | a cricket: chirps |
+    an elephant: trumpets | a turkey: gobbles | a monkey: chatters"""
+)
 
 SOUNDS = FactGroup(
     name="animal_sound",
@@ -154,32 +92,13 @@ SOUNDS = FactGroup(
     ),
 )
 
-_YOUNG = {
-    "a dog": "puppy",
-    "a cat": "kitten",
-    "a cow": "calf",
-    "a horse": "foal",
-    "a sheep": "lamb",
-    "a pig": "piglet",
-    "a goat": "kid",
-    "a lion": "cub",
-    "a bear": "cub",
-    "a tiger": "cub",
-    "a duck": "duckling",
-    "a goose": "gosling",
-    "a hen": "chick",
-    "a chicken": "chick",
-    "a swan": "cygnet",
-    "a kangaroo": "joey",
-    "a frog": "tadpole",
-    "a deer": "fawn",
-    "a butterfly": "caterpillar",
-    "an owl": "owlet",
-    "an eagle": "eaglet",
-    "an elephant": "calf",
-    "a whale": "calf",
-    "a seal": "pup",
-}
+_YOUNG = table(
+    """a dog: puppy | a cat: kitten | a cow: calf | a horse: foal | a sheep: lamb | a pig: piglet |
+    a goat: kid | a lion: cub | a bear: cub | a tiger: cub | a duck: duckling |
+    a goose: gosling | a hen: chick | a chicken: chick | a swan: cygnet | a kangaroo: joey |
+    a frog: tadpole | a deer: fawn | a butterfly: caterpillar | an owl: owlet |
+    an eagle: eaglet | an elephant: calf | a whale: calf | a seal: pup"""
+)
 
 YOUNG = FactGroup(
     name="animal_young",
@@ -211,42 +130,14 @@ YOUNG = FactGroup(
     ),
 )
 
-_LEGS = {
-    "a dog": "4",
-    "a cat": "4",
-    "a horse": "4",
-    "a cow": "4",
-    "a sheep": "4",
-    "a pig": "4",
-    "a lion": "4",
-    "a mouse": "4",
-    "an elephant": "4",
-    "a giraffe": "4",
-    "a frog": "4",
-    "a lizard": "4",
-    "a spider": "8",
-    "a scorpion": "8",
-    "an insect": "6",
-    "an ant": "6",
-    "a bee": "6",
-    "a fly": "6",
-    "a beetle": "6",
-    "a butterfly": "6",
-    "a ladybird": "6",
-    "a mosquito": "6",
-    "a crab": "10",
-    "a bird": "2",
-    "a hen": "2",
-    "a chicken": "2",
-    "a duck": "2",
-    "an eagle": "2",
-    "an ostrich": "2",
-    "a penguin": "2",
-    "a human": "2",
-    "a snake": "0",
-    "a worm": "0",
-    "a fish": "0",
-}
+_LEGS = table(
+    """a dog: 4 | a cat: 4 | a horse: 4 | a cow: 4 | a sheep: 4 | a pig: 4 | a lion: 4 |
+    a mouse: 4 | an elephant: 4 | a giraffe: 4 | a frog: 4 | a lizard: 4 | a spider: 8 |
+    a scorpion: 8 | an insect: 6 | an ant: 6 | a bee: 6 | a fly: 6 | a beetle: 6 |
+    a butterfly: 6 | a ladybird: 6 | a mosquito: 6 | a crab: 10 | a bird: 2 | a hen: 2 |
+    a chicken: 2 | a duck: 2 | an eagle: 2 | an ostrich: 2 | a penguin: 2 | a human: 2 |
+    a snake: 0 | a worm: 0 | a fish: 0"""
+)
 
 LEGS = FactGroup(
     name="legs",
@@ -276,23 +167,11 @@ LEGS = FactGroup(
     ),
 )
 
-_HOMES = {
-    "a bee": "hive",
-    "a bird": "nest",
-    "a spider": "web",
-    "a lion": "den",
-    "a horse": "stable",
-    "a pig": "sty",
-    "a rabbit": "burrow",
-    "a dog": "kennel",
-    "a hen": "coop",
-    "a squirrel": "nest",
-    "a goldfish": "bowl",
-    "a beaver": "lodge",
-    "an eagle": "nest",
-    "a bat": "cave",
-    "a cow": "barn",
-}
+_HOMES = table(
+    """a bee: hive | a bird: nest | a spider: web | a lion: den | a horse: stable | a pig: sty |
+    a rabbit: burrow | a dog: kennel | a hen: coop | a squirrel: nest | a goldfish: bowl |
+    a beaver: lodge | an eagle: nest | a bat: cave | a cow: barn"""
+)
 
 HOMES = FactGroup(
     name="animal_home",
@@ -322,45 +201,14 @@ HOMES = FactGroup(
     ),
 )
 
-_SYMBOLS = {
-    "hydrogen": "H",
-    "helium": "He",
-    "lithium": "Li",
-    "beryllium": "Be",
-    "boron": "B",
-    "carbon": "C",
-    "nitrogen": "N",
-    "oxygen": "O",
-    "fluorine": "F",
-    "neon": "Ne",
-    "sodium": "Na",
-    "magnesium": "Mg",
-    "aluminium": "Al",
-    "silicon": "Si",
-    "phosphorus": "P",
-    "sulphur": "S",
-    "chlorine": "Cl",
-    "argon": "Ar",
-    "potassium": "K",
-    "calcium": "Ca",
-    "titanium": "Ti",
-    "chromium": "Cr",
-    "manganese": "Mn",
-    "iron": "Fe",
-    "cobalt": "Co",
-    "nickel": "Ni",
-    "copper": "Cu",
-    "zinc": "Zn",
-    "bromine": "Br",
-    "silver": "Ag",
-    "tin": "Sn",
-    "iodine": "I",
-    "platinum": "Pt",
-    "gold": "Au",
-    "mercury": "Hg",
-    "lead": "Pb",
-    "uranium": "U",
-}
+_SYMBOLS = table(
+    """hydrogen: H | helium: He | lithium: Li | beryllium: Be | boron: B | carbon: C |
+    nitrogen: N | oxygen: O | fluorine: F | neon: Ne | sodium: Na | magnesium: Mg |
+    aluminium: Al | silicon: Si | phosphorus: P | sulphur: S | chlorine: Cl | argon: Ar |
+    potassium: K | calcium: Ca | titanium: Ti | chromium: Cr | manganese: Mn | iron: Fe |
+    cobalt: Co | nickel: Ni | copper: Cu | zinc: Zn | bromine: Br | silver: Ag | tin: Sn |
+    iodine: I | platinum: Pt | gold: Au | mercury: Hg | lead: Pb | uranium: U"""
+)
 
 SYMBOLS = FactGroup(
     name="chemical_symbol",

@@ -1,8 +1,8 @@
-"""Facts about numbers of parts, shapes, uses, work, the body, and what is largest or highest."""
+"""Facts about numbers of parts, shapes, uses, work and the body."""
 
 from __future__ import annotations
 
-from training.families.fact_groups import FactGroup, pairs
+from training.families.fact_groups import FactGroup, pairs, table
 
 _COUNTS = (
     ("bits", "in a byte", "8"),
@@ -90,19 +90,10 @@ COUNTS = FactGroup(
     ),
 )
 
-_SHAPES = {
-    "a triangle": "3",
-    "a square": "4",
-    "a rectangle": "4",
-    "a rhombus": "4",
-    "a pentagon": "5",
-    "a hexagon": "6",
-    "a heptagon": "7",
-    "an octagon": "8",
-    "a nonagon": "9",
-    "a decagon": "10",
-    "a dodecagon": "12",
-}
+_SHAPES = table(
+    """a triangle: 3 | a square: 4 | a rectangle: 4 | a rhombus: 4 | a pentagon: 5 | a hexagon: 6 |
+    a heptagon: 7 | an octagon: 8 | a nonagon: 9 | a decagon: 10 | a dodecagon: 12"""
+)
 
 SIDES = FactGroup(
     name="sides",
@@ -163,166 +154,17 @@ SHAPES = FactGroup(
     ),
 )
 
-_SUPERLATIVES = {
-    "the largest ocean": "the Pacific Ocean",
-    "the largest planet in the solar system": "Jupiter",
-    "the biggest planet": "Jupiter",
-    "the smallest planet in the solar system": "Mercury",
-    "the hottest planet in the solar system": "Venus",
-    "the planet with the best known rings": "Saturn",
-    "the planet closest to the Sun": "Mercury",
-    "the planet farthest from the Sun": "Neptune",
-    "the red planet": "Mars",
-    "the star closest to the Earth": "the Sun",
-    "the highest mountain in the world": "Mount Everest",
-    "the highest mountain on Earth": "Mount Everest",
-    "the tallest mountain": "Mount Everest",
-    "the highest mountain in Africa": "Kilimanjaro",
-    "the highest mountain in Japan": "Mount Fuji",
-    "the highest mountain in the Alps": "Mont Blanc",
-    "the longest river in Africa": "the Nile",
-    "the longest river in South America": "the Amazon",
-    "the longest river in Europe": "the Volga",
-    "the longest river in Asia": "the Yangtze",
-    "the largest continent": "Asia",
-    "the smallest continent": "Australia",
-    "the coldest continent": "Antarctica",
-    "the largest country in the world": "Russia",
-    "the biggest country": "Russia",
-    "the smallest country in the world": "Vatican City",
-    "the largest country in South America": "Brazil",
-    "the largest country in Africa": "Algeria",
-    "the largest hot desert": "the Sahara",
-    "the deepest lake in the world": "Lake Baikal",
-    "the largest island in the world": "Greenland",
-    "the highest waterfall in the world": "Angel Falls",
-    "the deepest place in the ocean": "the Mariana Trench",
-    "the largest animal": "the blue whale",
-    "the biggest animal in the world": "the blue whale",
-    "the largest land animal": "the African elephant",
-    "the tallest animal": "the giraffe",
-    "the fastest land animal": "the cheetah",
-    "the largest bird": "the ostrich",
-    "the hardest natural material": "diamond",
-    "the lightest chemical element": "hydrogen",
-    "the only metal that is liquid at room temperature": "mercury",
-    "the largest organ of the human body": "the skin",
-    "the longest bone in the human body": "the thigh bone",
-    "the organ that pumps blood": "the heart",
-    "the organ that we think with": "the brain",
-    "the organ that digests food first": "the stomach",
-    "the chemical formula of water": "H2O",
-    "the chemical formula of carbon dioxide": "CO2",
-    "the chemical formula of table salt": "NaCl",
-    "the freezing point of water": "0 degrees Celsius",
-    "the boiling point of water": "100 degrees Celsius",
-    "the normal temperature of the human body": "about 37 degrees Celsius",
-    "the speed of light": "about 300,000 kilometres per second",
-    "the value of pi to two decimals": "3.14",
-    "the smallest prime number": "2",
-    "the only even prime number": "2",
-    "the largest digit": "9",
-    "the last letter of the alphabet": "Z",
-    "the colour that blue and yellow make": "green",
-    "the colour that red and yellow make": "orange",
-    "the colour that red and blue make": "purple",
-    "the colour that black and white make": "grey",
-    "the colour that red and white make": "pink",
-    "the gas that plants need from the air": "carbon dioxide",
-    "the gas that we need from the air": "oxygen",
-    "the gas that makes up most of the air": "nitrogen",
-    "the metal that rusts": "iron",
-    "the animal that gives us wool": "the sheep",
-    "the animal that makes honey": "the bee",
-    "the animal that gives us milk": "the cow",
-    "the animal that lays eggs for breakfast": "the hen",
-    "the king of the animals": "the lion",
-    "the bird that cannot fly and lives near the South Pole": "the penguin",
-    "the main ingredient of bread": "flour",
-    "the place where the Eiffel Tower stands": "Paris",
-    "the place where Big Ben stands": "London",
-    "the place where the Colosseum stands": "Rome",
-    "the place where the Statue of Liberty stands": "New York",
-    "the place where the Brandenburg Gate stands": "Berlin",
-    "the place where the Great Pyramid stands": "Giza in Egypt",
-}
-
-
-def _without_bare_article(answer: str) -> str:
-    return answer.removeprefix("the ").removeprefix("about ")
-
-
-SUPERLATIVES = FactGroup(
-    name="which_one",
-    entries=tuple(
-        {"x": asked, "bare": asked.removeprefix("the "), "y": answer, "key": key}
-        for asked, answer in _SUPERLATIVES.items()
-        for key in (_without_bare_article(answer),)
-    ),
-    answer="{x} is {y}.",
-    key="{key}",
-    trained=(
-        "What is {x}?",
-        "What's {x}?",
-        "Which is {x}?",
-        "{x}",
-        "{bare}",
-        "{x}?",
-        "Name {x}.",
-        "Tell me {x}.",
-        "Do you know {x}?",
-        "Can you tell me what {x} is?",
-        "I forgot what {x} is.",
-        "{x} is",
-        "For a quiz: what is {x}?",
-        "Give me the name of {x}.",
-        "I would like to know {x}.",
-        "{bare}: which one?",
-        "Which one is {x}?",
-        "My homework asks for {x}.",
-    ),
-    kept_back=(
-        "Do you know what {x} is?",
-        "Can you tell me {x}?",
-        "Can you name {x}?",
-        "I would like to know what {x} is.",
-        "Tell me what {x} is.",
-        "For my homework: what is {x}?",
-    ),
+_USES = table(
+    """cut paper: scissors | cut bread: a knife | eat soup: a spoon | write a letter: a pen |
+    draw a straight line: a ruler | drive in a nail: a hammer | turn a screw: a screwdriver |
+    open a door: a key | stay dry in the rain: an umbrella | brush your teeth: a toothbrush |
+    comb your hair: a comb | sweep the floor: a broom | cut wood: a saw | dig a hole: a spade |
+    tell the time: a clock | measure temperature: a thermometer | find north: a compass |
+    look at the stars: a telescope | take a picture: a camera | wash your hands: soap |
+    dry your hands: a towel | sew a button: a needle | cook soup: a pot | fry an egg: a pan |
+    catch a fish: a fishing rod | rub out a pencil line: an eraser | see in the dark: a torch |
+    weigh yourself: a scale | type a text: a keyboard | climb onto a roof: a ladder"""
 )
-
-_USES = {
-    "cut paper": "scissors",
-    "cut bread": "a knife",
-    "eat soup": "a spoon",
-    "write a letter": "a pen",
-    "draw a straight line": "a ruler",
-    "drive in a nail": "a hammer",
-    "turn a screw": "a screwdriver",
-    "open a door": "a key",
-    "stay dry in the rain": "an umbrella",
-    "brush your teeth": "a toothbrush",
-    "comb your hair": "a comb",
-    "sweep the floor": "a broom",
-    "cut wood": "a saw",
-    "dig a hole": "a spade",
-    "tell the time": "a clock",
-    "measure temperature": "a thermometer",
-    "find north": "a compass",
-    "look at the stars": "a telescope",
-    "take a picture": "a camera",
-    "wash your hands": "soap",
-    "dry your hands": "a towel",
-    "sew a button": "a needle",
-    "cook soup": "a pot",
-    "fry an egg": "a pan",
-    "catch a fish": "a fishing rod",
-    "rub out a pencil line": "an eraser",
-    "see in the dark": "a torch",
-    "weigh yourself": "a scale",
-    "type a text": "a keyboard",
-    "climb onto a roof": "a ladder",
-}
 
 USES = FactGroup(
     name="use",
@@ -354,36 +196,19 @@ USES = FactGroup(
     ),
 )
 
-_WORK = {
-    "bakes bread": "a baker",
-    "teaches children": "a teacher",
-    "treats sick people": "a doctor",
-    "treats sick animals": "a vet",
-    "treats teeth": "a dentist",
-    "puts out fires": "a firefighter",
-    "flies an aeroplane": "a pilot",
-    "drives a bus": "a bus driver",
-    "sells meat": "a butcher",
-    "grows crops": "a farmer",
-    "catches fish": "a fisherman",
-    "cuts hair": "a hairdresser",
-    "repairs cars": "a mechanic",
-    "repairs water pipes": "a plumber",
-    "builds walls of brick": "a bricklayer",
-    "makes furniture from wood": "a carpenter",
-    "designs buildings": "an architect",
-    "writes books": "a writer",
-    "paints pictures": "a painter",
-    "cooks in a restaurant": "a cook",
-    "brings letters": "a postman",
-    "catches thieves": "a police officer",
-    "writes programs": "a programmer",
-    "works in a library": "a librarian",
-    "looks after gardens": "a gardener",
-    "plays in a theatre": "an actor",
-    "sews clothes": "a tailor",
-    "travels into space": "an astronaut",
-}
+_WORK = table(
+    """bakes bread: a baker | teaches children: a teacher | treats sick people: a doctor |
+    treats sick animals: a vet | treats teeth: a dentist | puts out fires: a firefighter |
+    flies an aeroplane: a pilot | drives a bus: a bus driver | sells meat: a butcher |
+    grows crops: a farmer | catches fish: a fisherman | cuts hair: a hairdresser |
+    repairs cars: a mechanic | repairs water pipes: a plumber |
+    builds walls of brick: a bricklayer | makes furniture from wood: a carpenter |
+    designs buildings: an architect | writes books: a writer | paints pictures: a painter |
+    cooks in a restaurant: a cook | brings letters: a postman |
+    catches thieves: a police officer | writes programs: a programmer |
+    works in a library: a librarian | looks after gardens: a gardener |
+    plays in a theatre: an actor | sews clothes: a tailor | travels into space: an astronaut"""
+)
 
 WORK = FactGroup(
     name="who_does",
@@ -414,22 +239,11 @@ WORK = FactGroup(
     ),
 )
 
-_BODY = {
-    "see": "eyes",
-    "hear": "ears",
-    "smell": "nose",
-    "taste": "tongue",
-    "walk": "legs",
-    "bite": "teeth",
-    "breathe": "lungs",
-    "think": "brain",
-    "touch things": "fingers",
-    "chew": "teeth",
-    "grab things": "hands",
-    "kick a ball": "feet",
-    "digest food": "stomach",
-    "speak": "mouth",
-}
+_BODY = table(
+    """see: eyes | hear: ears | smell: nose | taste: tongue | walk: legs | bite: teeth |
+    breathe: lungs | think: brain | touch things: fingers | chew: teeth | grab things: hands |
+    kick a ball: feet | digest food: stomach | speak: mouth"""
+)
 
 BODY = FactGroup(
     name="body",
@@ -463,7 +277,6 @@ GROUPS = (
     (COUNTS, 1.6),
     (SIDES, 0.6),
     (SHAPES, 0.4),
-    (SUPERLATIVES, 2.4),
     (USES, 0.9),
     (WORK, 0.9),
     (BODY, 0.5),
