@@ -44,8 +44,8 @@ ENCLOSURES: tuple[tuple[str, str, str], ...] = (
     ("asterisks", "*", "*"),
 )
 _SHORT_REPLIES_TEXT = """
-    OK Ok ok yes no Yes No YES NO pong ping Pong PONG test Test TEST done Done DONE ready Ready READY
-    hello Hello hi stop true false null none red blue A B C X Y one two three
+    OK Ok ok yes no Yes No YES NO pong ping Pong PONG test Test TEST done Done DONE ready Ready
+    READY hello Hello hi stop true false null none red blue A B C X Y one two three
 """
 SHORT_REPLIES = tuple(_SHORT_REPLIES_TEXT.split())
 SENTENCES: tuple[str, ...] = (

@@ -93,7 +93,7 @@ def make_told(source: Source) -> Example:
         things = ["my name"]
     values = {name: THINGS[name].values(source) for name in things}
     messages = [message for name in things for message in _told(source, THINGS[name], values[name])]
-    if source.chance(0.35):
+    if NOTED_DOWN.isdisjoint(things) and source.chance(0.4):
         messages += _aside(source)
     wanted = source.pick(things)
     messages.append(user(_asked(source, THINGS[wanted])))
