@@ -51,18 +51,19 @@ def test_what_is_answered_was_told_before() -> None:
         assert re.search(rf"\b{re.escape(example.key)}\b", told), example
 
 
-def test_an_asked_question_was_asked() -> None:
-    for example in _examples("remembering.questions"):
+@pytest.mark.parametrize(("name", "place"), [("remembering.first", 0), ("remembering.last", -1)])
+def test_an_asked_question_was_asked(name: str, place: int) -> None:
+    for example in _examples(name):
         earlier = [
             message["content"] for message in example.messages[:-2] if message["role"] == "user"
         ]
-        answer = example.messages[-1]["content"]
-        is_first = "first" in example.messages[-2]["content"].lower()
-        is_start = "started with" in example.messages[-2]["content"].lower()
-        question = earlier[0 if is_first or is_start else -1]
-        assert answer == f'You said: "{question}"'
+        assert example.messages[-1]["content"] == f'You said: "{earlier[place]}"'
 
 
 def test_what_was_never_told_is_not_known() -> None:
     for example in _examples("remembering.untold"):
         assert example.messages[-1]["content"] == "You have not told me that."
+
+
+def test_families_that_have_to_open_a_conversation_exist() -> None:
+    assert set(remembering.FAMILIES) > remembering.OPENING

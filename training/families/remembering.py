@@ -7,7 +7,7 @@ from collections.abc import Callable
 from training.conversation import Example, Message, Source, as_typed, assistant, user
 from training.families.echo import make_repeat, make_times, make_upper
 from training.families.remembering_things import NOTED_DOWN, THINGS, Thing
-from training.families.spelling import make_count, make_first, make_spell
+from training.families.spelling import make_count, make_reverse, make_spell
 
 PHRASINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "last": (
@@ -59,7 +59,7 @@ _ASIDES: tuple[Callable[[Source], Example], ...] = (
     make_times,
     make_upper,
     make_count,
-    make_first,
+    make_reverse,
     make_spell,
 )
 
@@ -128,23 +128,34 @@ def make_untold(source: Source) -> Example:
     )
 
 
-def make_questions(source: Source) -> Example:
-    """The first or the last question of the conversation, word by word."""
+def _recalled(source: Source, which: str) -> Example:
     turns = [_aside(source) for _ in range(source.rng.randint(1, 2))]
-    which = source.pick(("first", "last"))
     question = turns[0 if which == "first" else -1][0]["content"]
     messages = [message for turn in turns for message in turn]
     messages.append(user(as_typed(source, source.phrase(*PHRASINGS[which]))))
     return Example(
-        family="remembering.questions",
+        family=f"remembering.{which}",
         messages=(*messages, assistant(f'You said: "{question}"')),
         is_exact=True,
     )
 
 
+def make_first(source: Source) -> Example:
+    """The first question of the conversation, word by word."""
+    return _recalled(source, "first")
+
+
+def make_last(source: Source) -> Example:
+    """The question before this one, word by word."""
+    return _recalled(source, "last")
+
+
 FAMILIES: dict[str, tuple[Callable[[Source], Example], float]] = {
     "remembering.told": (make_told, 3.0),
     "remembering.noted": (make_noted, 0.8),
-    "remembering.untold": (make_untold, 0.5),
-    "remembering.questions": (make_questions, 0.7),
+    "remembering.untold": (make_untold, 0.4),
+    "remembering.first": (make_first, 0.3),
+    "remembering.last": (make_last, 0.5),
 }
+OPENING = frozenset({"remembering.untold", "remembering.first"})
+"""The families whose answers are right only if nothing was said before."""
