@@ -1,0 +1,94 @@
+"""What the model learns, and how much of each: examples from all families, at times chained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+
+from training.conversation import Example, Source
+
+Make = Callable[[Source], Example]
+
+SHARES = {
+    "arithmetic": 0.16,
+    "measures": 0.04,
+    "dates": 0.04,
+    "counting": 0.03,
+    "capitals": 0.09,
+    "facts": 0.09,
+    "lists": 0.03,
+    "greetings": 0.05,
+    "about": 0.08,
+    "unknown": 0.07,
+    "spelling": 0.04,
+    "echo": 0.05,
+    "formats": 0.05,
+    "schemas": 0.08,
+    "extract": 0.03,
+    "tools": 0.16,
+}
+"""The part of all examples that each file of training/families makes."""
+
+_SYSTEM = (
+    "You are a helpful assistant.",
+    "You are a friendly assistant.",
+    "Answer briefly.",
+    "You are a helpful AI assistant. Answer the user's questions.",
+    "Be concise.",
+    "You are an assistant that answers in short sentences.",
+    "Help the user.",
+    "You answer questions truthfully and briefly.",
+    "You are fmedge's demonstration model.",
+    "Always be polite.",
+    "You are a knowledgeable assistant who gives short and correct answers.",
+    "Act as a helpful assistant in a chat.",
+    "Keep your answers short and clear.",
+    "You are a useful bot.",
+    "Please answer the questions of the user as well as you can.",
+)
+
+
+def families() -> dict[str, tuple[Make, float]]:
+    """name -> (what makes one example of it, its part of all examples; they add up to 1)."""
+    found: dict[str, tuple[Make, float]] = {}
+    for file, share in SHARES.items():
+        members = import_module(f"training.families.{file}").FAMILIES
+        total = sum(weight for _, weight in members.values())
+        for name, (make, weight) in members.items():
+            found[name] = (make, share * weight / total)
+    whole = sum(share for _, share in found.values())
+    return {name: (make, share / whole) for name, (make, share) in found.items()}
+
+
+class Mix:
+    """Draws examples: any seed gives the same one on every machine."""
+
+    def __init__(self) -> None:
+        known = families()
+        self._makers = {name: make for name, (make, _) in known.items()}
+        self._names = list(known)
+        self._shares = [share for _, share in known.values()]
+
+    def training(self, seed: int | str) -> Example:
+        """A conversation to learn from: one or several in a row, at times with a system message."""
+        source = Source(f"train {seed}")
+        example = self._one(source)
+        if not example.tools and source.chance(0.4):
+            for _ in range(source.pick((1, 1, 2, 3))):
+                more = self._one(source)
+                if not more.tools and more.messages[0]["role"] != "system":
+                    messages = (*example.messages, *more.messages)
+                    example = replace(more, messages=messages)
+        if example.messages[0]["role"] != "system" and source.chance(0.25):
+            system = {"role": "system", "content": source.pick(_SYSTEM)}
+            example = replace(example, messages=(system, *example.messages))
+        return example
+
+    def test(self, family: str, seed: int | str) -> Example:
+        """One of a family's examples in which something was kept back from training."""
+        return self._makers[family](Source(f"test {family} {seed}", is_test=True))
+
+    def _one(self, source: Source) -> Example:
+        (name,) = source.rng.choices(self._names, self._shares)
+        return self._makers[name](source)
