@@ -58,7 +58,8 @@ KNOWN = (
         ("How often do leap years come?", "How often are there leap years?"),
     ),
     Known(
-        "The days of the week are Monday, Tuesday, Wednesday, Thursday, Friday, Saturday and Sunday.",
+        "The days of the week are Monday, Tuesday, Wednesday, Thursday, Friday, Saturday "
+        "and Sunday.",
         "Monday, Tuesday, Wednesday, Thursday, Friday, Saturday and Sunday",
         (
             *(
