@@ -1,0 +1,115 @@
+"""JSON for a schema fulfils it, says what the text says, and is always put the same way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import jsonschema
+import pytest
+
+from training.conversation import Example, Source
+from training.families import json_phrasings as phrasings
+from training.families.json_shapes import draw_object, invented
+from training.families.schemas import FAMILIES
+
+_SEEDS = range(300)
+_MAKERS = [pytest.param(make, id=name) for name, (make, _) in FAMILIES.items()]
+_BY_SOURCE = [(seed, is_test) for seed in _SEEDS for is_test in (False, True)]
+
+_VALIDATOR = jsonschema.Draft202012Validator
+
+Maker = Callable[[Source], Example]
+
+
+@pytest.mark.parametrize("make", _MAKERS)
+def test_the_answer_is_one_line_of_json_that_fulfils_the_schema(make: Maker) -> None:
+    for seed, is_test in _BY_SOURCE:
+        example = make(Source(seed, is_test=is_test))
+        text = example.messages[-1]["content"]
+        value = json.loads(text)
+        assert example.schema is not None
+        assert _VALIDATOR(dict(example.schema)).is_valid(value), text
+        assert text == json.dumps(value, ensure_ascii=False)
+
+
+@pytest.mark.parametrize("make", _MAKERS)
+def test_turns_alternate_and_end_with_the_assistant(make: Maker) -> None:
+    for seed, is_test in _BY_SOURCE:
+        roles = [message["role"] for message in make(Source(seed, is_test=is_test)).messages]
+        if roles[0] == "system":
+            del roles[0]
+        assert roles == ["user", "assistant"] * (len(roles) // 2)
+        assert roles
+
+
+@pytest.mark.parametrize("make", _MAKERS)
+def test_the_same_seed_makes_the_same_example(make: Maker) -> None:
+    for seed in range(30):
+        assert make(Source(seed)) == make(Source(seed))
+
+
+@pytest.mark.parametrize("make", _MAKERS)
+def test_no_question_of_the_test_is_trained(make: Maker) -> None:
+    trained = {str(make(Source(seed)).messages) for seed in _SEEDS}
+    assert not trained & {str(make(Source(seed, is_test=True)).messages) for seed in _SEEDS}
+
+
+def test_a_schema_of_the_test_has_other_properties_than_any_trained() -> None:
+    def names(seed: int, *, is_test: bool) -> tuple[str, ...]:
+        return tuple(draw_object(Source(seed, is_test=is_test), 3)["properties"])
+
+    trained = {names(seed, is_test=False) for seed in _SEEDS}
+    assert not trained & {names(seed, is_test=True) for seed in _SEEDS}
+
+
+@pytest.mark.parametrize(
+    ("name", "schema", "value"),
+    [
+        ("age", {"type": "integer"}, 30),
+        ("city", {"type": "string"}, "Paris"),
+        ("firstName", {"type": "string"}, "Anna"),
+        ("is_active", {"type": "boolean"}, True),
+        ("x", {"type": "string"}, "example"),
+        ("blue_lever", {"type": "integer"}, 1),
+        ("blue_lever", {"type": "number"}, 1.5),
+        ("age", {"type": "integer", "minimum": 18, "maximum": 99}, 18),
+        ("rank", {"type": "integer", "maximum": 0}, 0),
+        ("state", {"type": "string", "enum": ["off", "on"]}, "off"),
+        ("kind", {"const": "b"}, "b"),
+        ("city", {"type": "string", "format": "date"}, "2025-01-15"),
+        ("city", {"type": ["string", "null"]}, "Paris"),
+        ("parts", {"type": "array", "items": {"type": "string"}}, ["first", "second"]),
+        ("parts", {"type": "array", "items": {"type": "integer"}, "minItems": 3}, [1, 2, 3]),
+        ("colors", {"type": "array", "items": {"type": "string"}}, ["red", "green"]),
+        (
+            "home",
+            {"type": "object", "properties": {"city": {"type": "string"}}},
+            {"city": "Paris"},
+        ),
+    ],
+)
+def test_an_invented_value_goes_by_schema_then_name_then_type(
+    name: str, schema: dict[str, object], value: object
+) -> None:
+    assert invented(name, schema) == value
+
+
+@pytest.mark.parametrize(
+    ("trained", "kept_back"),
+    [
+        (phrasings.INVENT, phrasings.INVENT_KEPT_BACK),
+        (phrasings.FILL, phrasings.FILL_KEPT_BACK),
+        (phrasings.SYSTEM, phrasings.SYSTEM_KEPT_BACK),
+        (phrasings.SYSTEM_INVENT, phrasings.SYSTEM_INVENT_KEPT_BACK),
+        (phrasings.AGAIN_INVENT, phrasings.AGAIN_INVENT_KEPT_BACK),
+        (phrasings.AGAIN_FILL, phrasings.AGAIN_FILL_KEPT_BACK),
+    ],
+)
+def test_kept_back_phrasings_are_others_than_the_trained(
+    trained: tuple[str, ...], kept_back: tuple[str, ...]
+) -> None:
+    def bare(text: str) -> str:
+        return " ".join(text.lower().replace(".", " ").replace(":", " ").split())
+
+    assert not {bare(text) for text in trained} & {bare(text) for text in kept_back}
