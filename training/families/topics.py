@@ -18,6 +18,15 @@ class Topic:
     kept_back: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Entry:
+    """Something with several names, what is to be said of it, and the words that make it right."""
+
+    names: tuple[str, ...]
+    answer: str
+    key: str
+
+
 def phrases(text: str) -> tuple[str, ...]:
     """The phrasings of a text, which separates them by |."""
     return tuple(" ".join(phrase.split()) for phrase in text.split("|"))
@@ -25,6 +34,10 @@ def phrases(text: str) -> tuple[str, ...]:
 
 def topic(answer: str, key: str, trained: str, kept_back: str) -> Topic:
     return Topic(answer, key, phrases(trained), phrases(kept_back))
+
+
+def entry(names: str, answer: str, key: str) -> Entry:
+    return Entry(phrases(names), answer, key)
 
 
 def turn(source: Source, chosen: Topic) -> list[Message]:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from training.conversation import Example, Message, Source, as_typed, assistant, user
 from training.families import unknown_tables as tables
 from training.families import unknown_words as words
+from training.families.unknown_foreign import FOREIGN
+from training.families.unknown_pools import POOLS
 
 REFUSAL = (
     "I am a tiny demonstration model and was not trained for that. "
@@ -27,10 +29,12 @@ def _refuse(*turns: str) -> Example:
 def _fill(source: Source, template: str) -> str:
     """A template with every slot filled from its pool, or by what makes such words up."""
     text = template
-    for slot, pool in tables.POOLS.items():
+    for slot, pool in POOLS.items():
         mark = "{" + slot + "}"
+        # Of a short pool, the test's tenth may be empty.
+        allowed = [entry for entry in pool if source.may_see(entry)] or pool
         while mark in text:
-            text = text.replace(mark, source.fresh(pool), 1)
+            text = text.replace(mark, source.pick(allowed), 1)
     for slot, make in words.MAKERS.items():
         mark = "{" + slot + "}"
         while mark in text:
@@ -72,7 +76,7 @@ def make_hard_maths(source: Source) -> Example:
 
 def make_foreign(source: Source) -> Example:
     """A sentence in another language than English."""
-    return _refuse(source.fresh(words.FOREIGN))
+    return _refuse(source.fresh(FOREIGN))
 
 
 def make_statement(source: Source) -> Example:

@@ -6,17 +6,23 @@ from collections.abc import Callable
 
 from training.conversation import Source
 
-_STARTS = (
-    "b bl br c ch cl cr d dr f fl fr g gl gr h j k kl kr l m n p pl pr qu r s sh sk sl sm sn sp st "
-    "str t th tr v w wh y z zh"
-).split()
-_VOWELS = "a e i o u a e i o u ai ee oo ou ia eo".split()
-_ENDS = "b d ck f g k l ll m n nd ng nk p r rk rn rt s sh sk sp st t th x z".split()
-_LANDS = "ia land stan ova istan onia aria esia una ador isle avia ora uria akia ania ea".split()
-_TOWNS = "ville ton burg ford ham grad opolis dorf stad port mouth by holm ona a eva".split()
+
+def _listed(text: str) -> list[str]:
+    return text.split()
+
+
+_STARTS = _listed(
+    """b bl br c ch cl cr d dr f fl fr g gl gr h j k kl kr l m n p pl pr qu r s sh sk sl sm sn sp
+    st str t th tr v w wh y z zh"""
+)
+_VOWELS = _listed("a e i o u a e i o u ai ee oo ou ia eo")
+_ENDS = _listed("b d ck f g k l ll m n nd ng nk p r rk rn rt s sh sk sp st t th x z")
+_LANDS = _listed("ia land stan ova istan onia aria esia una ador isle avia ora uria akia ania ea")
+_TOWNS = _listed("ville ton burg ford ham grad opolis dorf stad port mouth by holm ona a eva")
 
 COUNTRIES = frozenset(
-    """afghanistan albania algeria andorra angola argentina armenia australia austria azerbaijan
+    _listed(
+        """afghanistan albania algeria andorra angola argentina armenia australia austria azerbaijan
     bahamas bahrain bangladesh barbados belarus belgium belize benin bhutan bolivia bosnia botswana
     brazil brunei bulgaria burundi cambodia cameroon canada chad chile china colombia comoros congo
     croatia cuba cyprus czechia denmark djibouti dominica ecuador egypt england eritrea estonia
@@ -30,59 +36,43 @@ COUNTRIES = frozenset(
     rwanda samoa scotland senegal serbia seychelles singapore slovakia slovenia somalia spain sudan
     suriname sweden switzerland syria taiwan tajikistan tanzania thailand togo tonga tunisia turkey
     turkmenistan tuvalu uganda ukraine uruguay uzbekistan vanuatu vatican venezuela vietnam wales
-    yemen zambia zimbabwe""".split()
+    yemen zambia zimbabwe"""
+    )
 )
 """Real countries, none of which may be made up by chance."""
 
-_FIRST = (
-    "Anna Ben Clara David Emma Felix Grace Hugo Ines Jack Karen Liam Maria Noah Olga Paul Quentin "
-    "Rosa Simon Tara Umar Vera Walter Xenia Yusuf Zoe Albert Bella Carlos Diana Edgar Fatima Gustav "
-    "Helen Ivan Julia Kofi Lena Marco Nadia Oscar Priya Ravi Sofia Thomas Ursula Victor Wendy Aiko "
-    "Bruno Chen Dmitri Elif Farid Greta Hanna Igor Jorge Kenji Layla Mateo Nina Omar Petra"
-).split()
-_LAST = (
-    "Smith Jones Miller Garcia Rossi Novak Schmidt Dubois Silva Kim Tanaka Ivanov Hansen Kowalski "
-    "Murphy Singh Khan Lopez Weber Moreau Costa Larsen Berg Baker Cooper Fischer Walker Young King "
-    "Wright Hill Green Adams Nelson Carter Mitchell Roberts Turner Phillips Campbell Parker Evans "
-    "Edwards Collins Stewart Morris Rogers Reed Cook Morgan Bell Bailey Rivera Ward Torres Gray"
-).split()
-SALAD = (
-    "table blue running seven window banana quickly under mountain purple coffee never paper train "
-    "orange whisper bottle Tuesday cloud hammer gentle river because yellow engine sleepy pencil "
-    "across garden silver monkey twelve laughing candle between northern spoon thunder maybe carpet "
-    "velvet rocket slowly onion behind mirror golden potato fifty jumping curtain salt however "
-    "bridge tiny elephant tomorrow jacket without copper singing ladder honey square winter the of "
-    "and a to in is it that for on with as at by from or if so not but all very more less only just"
-).split()
+RARE = (
+    ["Texas", "California", "Bavaria", "Catalonia", "Tuscany", "Normandy", "Florida", "Ohio"]
+    + ["Atlantis", "Narnia", "Mordor", "Gondor", "Utopia", "Wonderland", "Siberia", "Yorkshire"]
+    + ["Bahrain", "Barbados", "Belize", "Benin", "Brunei", "Burundi", "Chad", "Comoros", "Djibouti"]
+    + ["Eritrea", "Gabon", "Grenada", "Kiribati", "Lesotho", "Liberia", "Malawi", "Mauritania"]
+    + ["Micronesia", "Nauru", "Palau", "Samoa", "Togo", "Tonga", "Tuvalu", "Vanuatu", "Alaska"]
+)
+"""Real or told-of places about which nothing is taught."""
 
-FOREIGN: tuple[str, ...] = (
-    "Wie spät ist es?", "Was ist die Hauptstadt von Frankreich?", "Erzähl mir einen Witz.",
-    "Wer bist du und was kannst du?", "Schreib mir bitte ein Gedicht über den Herbst.",
-    "Ich verstehe das nicht.", "Kannst du mir helfen?", "Wie wird das Wetter morgen?",
-    "Was kostet ein Brot?", "Wo ist der nächste Bahnhof?", "Ich habe Hunger.",
-    "Comment ça va?", "Quelle est la capitale de l'Espagne?", "Raconte-moi une histoire.",
-    "Je ne comprends pas.", "Quel temps fait-il aujourd'hui?", "Peux-tu m'aider?",
-    "Où est la gare?", "Écris un poème sur la mer.", "Combien font deux et deux?",
-    "J'ai faim.", "Qui es-tu?", "Parlez-vous français?",
-    "¿Cómo estás?", "¿Cuál es la capital de Italia?", "Cuéntame un chiste.",
-    "No entiendo nada.", "¿Qué hora es?", "¿Puedes ayudarme?", "¿Dónde está la estación?",
-    "Escribe un poema sobre la luna.", "Tengo hambre.", "¿Hablas español?",
-    "Come stai?", "Qual è la capitale della Francia?", "Raccontami una barzelletta.",
-    "Che ore sono?", "Non capisco.", "Puoi aiutarmi?", "Dove si trova la stazione?",
-    "Scrivi una poesia sul mare.", "Como você está?", "Qual é a capital de Portugal?",
-    "Que horas são?", "Você pode me ajudar?", "Conte uma piada.", "Não entendo.",
-    "Hoe gaat het?", "Wat is de hoofdstad van Nederland?", "Hoe laat is het?",
-    "Kun je me helpen?", "Vertel een grap.", "Hur mår du?", "Vad är klockan?",
-    "Kan du hjälpa mig?", "Hvordan har du det?", "Hva er klokka?", "Mitä kuuluu?",
-    "Paljonko kello on?", "Jak się masz?", "Która godzina?", "Opowiedz mi dowcip.",
-    "Jak se máš?", "Kolik je hodin?", "Hogy vagy?", "Mennyi az idő?", "Ce mai faci?",
-    "Cât este ceasul?", "Nasılsın?", "Saat kaç?", "Bana bir şiir yaz.", "Apa kabar?",
-    "Jam berapa sekarang?", "Habari gani?", "Quid agis?", "Quota hora est?",
-    "Как дела?", "Который час?", "Расскажи анекдот.", "Какая столица Франции?",
-    "Як справи?", "Τι κάνεις;", "Τι ώρα είναι;", "你好吗？", "现在几点？", "法国的首都是哪里？",
-    "给我讲个笑话。", "お元気ですか？", "今何時ですか？", "詩を書いてください。", "안녕하세요?", "지금 몇 시예요?",
-    "كيف حالك؟", "كم الساعة؟", "מה שלומך?", "आप कैसे हैं?", "คุณสบายดีไหม", "Bạn khỏe không?",
-)  # fmt: skip
+_FIRST = _listed(
+    """Anna Ben Clara David Emma Felix Grace Hugo Ines Jack Karen Liam Maria Noah Olga Paul Quentin
+    Rosa Simon Tara Umar Vera Walter Xenia Yusuf Zoe Albert Bella Carlos Diana Edgar Fatima
+    Gustav Helen Ivan Julia Kofi Lena Marco Nadia Oscar Priya Ravi Sofia Thomas Ursula Victor
+    Wendy Aiko Bruno Chen Dmitri Elif Farid Greta Hanna Igor Jorge Kenji Layla Mateo Nina Omar
+    Petra"""
+)
+_LAST = _listed(
+    """Smith Jones Miller Garcia Rossi Novak Schmidt Dubois Silva Kim Tanaka Ivanov Hansen Kowalski
+    Murphy Singh Khan Lopez Weber Moreau Costa Larsen Berg Baker Cooper Fischer Walker Young
+    King Wright Hill Green Adams Nelson Carter Mitchell Roberts Turner Phillips Campbell Parker
+    Evans Edwards Collins Stewart Morris Rogers Reed Cook Morgan Bell Bailey Rivera Ward Torres
+    Gray"""
+)
+SALAD = _listed(
+    """table blue running seven window banana quickly under mountain purple coffee never paper
+    train orange whisper bottle Tuesday cloud hammer gentle river because yellow engine sleepy
+    pencil across garden silver monkey twelve laughing candle between northern spoon thunder
+    maybe carpet velvet rocket slowly onion behind mirror golden potato fifty jumping curtain
+    salt however bridge tiny elephant tomorrow jacket without copper singing ladder honey square
+    winter the of and a to in is it that for on with as at by from or if so not but all very
+    more less only just"""
+)
 
 
 def _made(source: Source, num_syllables: int) -> str:
@@ -111,7 +101,9 @@ def _name(source: Source, endings: list[str]) -> str:
 
 
 def land(source: Source) -> str:
-    """A country that does not exist."""
+    """A country that does not exist, or at times a place that is not among the known ones."""
+    if source.chance(0.12):
+        return source.fresh(RARE)
     name = _name(source, _LANDS)
     if source.chance(0.12):
         kind = source.pick(("Republic of", "Kingdom of", "New", "North", "South", "East", "Upper"))
@@ -168,9 +160,9 @@ def mash(source: Source) -> str:
     for _ in range(source.pick((1, 1, 1, 2, 3))):
         row = source.pick(rows)
         if source.chance(0.25):
-            parts.append(row[: source.rng.randint(3, len(row))])
+            parts.append(row[: source.rng.randint(4, len(row))])
         else:
-            parts.append("".join(source.pick(row) for _ in range(source.rng.randint(3, 12))))
+            parts.append("".join(source.pick(row) for _ in range(source.rng.randint(5, 12))))
     return " ".join(parts)
 
 
