@@ -38,8 +38,8 @@ def _asked_calls(example: Example) -> list[tuple[str, dict[str, Any]]]:
     for message in example.messages:
         if message["role"] == "user":
             question = message["content"]
-        for call in message.get("tool_calls", ()):
-            asked.append((question, call["function"]))
+        functions = [call["function"] for call in message.get("tool_calls", ())]
+        asked += [(question, function) for function in functions]
     return asked
 
 

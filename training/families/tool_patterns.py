@@ -6,80 +6,21 @@ from dataclasses import replace
 
 from training.conversation import Source
 from training.families.tool_shapes import Param, Tool
-from training.families.tool_values import fresh, words
-
-_ATTRIBUTES = words(
-    "price weight height length size age colour owner author address status balance salary rating "
-    "score population capacity version licence manager deadline duration distance temperature "
-    "speed budget discount tax stock location language category phone email birthday nickname team "
-    "department title rank level cost fee rent value width depth area volume pressure voltage "
-    "power memory latency uptime load traffic revenue profit margin share growth risk grade "
-    "average total summary description history schedule route gate platform seat room floor "
-    "building warranty model brand material flavour calories ingredients recipe menu opening_hours "
-    "closing_time start_date end_date delivery_date due_date birth_date postcode country "
-    "mayor website currency altitude depth_limit exchange_rate interest_rate tax_rate "
-    "heart_rate blood_type dosage diagnosis credit_limit account_number order_count error_rate "
-    "battery_level signal_strength fuel_level mileage licence_plate serial_number"
+from training.families.tool_values import fresh
+from training.families.tool_words import (
+    ATTRIBUTES,
+    ENTITIES,
+    FEATURES,
+    KINDS_SENT,
+    LISTS,
+    MODES,
+    RESULT_KINDS,
+    RESULT_UNITS,
+    SETTINGS,
+    THING_KINDS,
+    THINGS,
+    VERBS,
 )
-_ENTITIES = (
-    ("city", "city"),
-    ("country", "country"),
-    ("person", "name"),
-    ("customer", "name"),
-    ("employee", "name"),
-    ("student", "name"),
-    ("patient", "name"),
-    ("user", "name"),
-    ("product", "product"),
-    ("book", "title"),
-    ("film", "title"),
-    ("project", "title"),
-    ("song", "title"),
-    ("order", "code"),
-    ("flight", "code"),
-    ("invoice", "code"),
-    ("ticket", "code"),
-    ("train", "code"),
-    ("account", "code"),
-    ("company", "made_up"),
-    ("device", "made_up"),
-    ("ship", "made_up"),
-    ("animal", "made_up"),
-    ("file", "file"),
-    ("server", "host"),
-    ("machine", "host"),
-    ("website", "url"),
-)
-_VERBS = words(
-    "open close start stop delete create restart archive publish approve reject cancel lock "
-    "unlock print download upload rename copy check verify test deploy update install remove "
-    "enable disable activate pause resume finish submit review export import share hide show "
-    "refresh repair clean paint ship return reserve release block unblock invite follow mute "
-    "rotate compress encrypt backup restore validate translate summarise scan sign stamp"
-)
-_THINGS = words(
-    "account file server project order invoice ticket report page post user group channel device "
-    "machine camera door gate window engine pump robot printer lamp database table backup branch "
-    "build job task pipeline container cluster service website form survey contract payment "
-    "booking flight package parcel letter photo video album playlist song lesson course exam "
-    "student patient room seat car bus train ship drone sensor alarm valve oven folder"
-)
-_THING_KINDS = ("made_up", "code", "host", "title", "made_up", "code")
-_SETTINGS = words(
-    "brightness contrast speed limit timeout price budget target threshold interval delay "
-    "frequency pressure height width angle zoom gain power quota priority_level age weight score "
-    "fan_speed font_size tab_size batch_size page_size retry_count humidity temperature_limit "
-    "max_users min_stock tax_rate interest_rate heart_rate frame_rate sample_rate altitude depth"
-)
-_LISTS = words(
-    "users orders files projects servers tickets invoices books songs students devices rooms cars "
-    "flights reports messages photos teams jobs backups customers products courses events contacts "
-    "patients sensors robots printers accounts branches builds services recipes tasks notes alarms "
-    "cameras drivers employees friends groups games holidays keys lamps machines members movies "
-    "offers packages pages payments plants players ports rules shops stations suppliers tables "
-    "tags teachers tools trains videos visitors warehouses windows"
-)
-_KINDS_SENT = words("letter fax invitation card gift report parcel invoice postcard memo")
 
 
 def made_tools(source: Source, num: int) -> list[Tool]:
@@ -108,6 +49,8 @@ def _told_apart(tool: Tool, tools: list[Tool]) -> Tool:
         tool,
         asks="|".join(ask for ask in tool.asks.split("|") if topic[-1] in ask),
         kept_asks="|".join(ask for ask in tool.kept_asks.split("|") if topic[-1] in ask),
+        bare="|".join(ask for ask in tool.bare.split("|") if topic[-1] in ask),
+        kept_bare="|".join(ask for ask in tool.kept_bare.split("|") if topic[-1] in ask),
     )
 
 
@@ -129,12 +72,13 @@ def _one(noun: str) -> str:
 
 
 def _getter(source: Source, entity: str = "") -> Tool:
-    attribute = fresh(source, _ATTRIBUTES)
+    attribute = fresh(source, ATTRIBUTES)
     name, kind = (
-        next(pair for pair in _ENTITIES if pair[0] == entity) if entity else source.pick(_ENTITIES)
+        next(pair for pair in ENTITIES if pair[0] == entity) if entity else source.pick(ENTITIES)
     )
     said = attribute.replace("_", " ")
-    param = Param(f"{name}|{name}|{name}_name|{'id' if kind == 'code' else 'name'}", kind)
+    name_or_id = "id" if kind == "code" else "name"
+    param = Param(f"{name}|{name}|{name}_name|{name_or_id}", kind, f"The {name}")
     asks = (
         f"What is the {said} of {{a}}?|{said} of {{a}}|Tell me the {said} of {{a}}.|Get the {said} "
         f"of the {name} {{a}}.|I need the {said} of {{a}}.|What is the {said} of the {name} {{a}}?"
@@ -146,25 +90,30 @@ def _getter(source: Source, entity: str = "") -> Tool:
         f"Find the {said} of {{a}}.|Can you tell me the {said} of {{a}}?|What is the {said} for "
         f"{name} {{a}}?|Which {said} does {{a}} have?|Please look up the {said} of {name} {{a}}."
     )
-    result = f"{attribute}:{source.pick(('int:1:999', 'made_up', 'int:1:99', 'state'))}"
+    result = f"{attribute}:{source.pick(RESULT_KINDS)}"
+    if source.chance(0.15):
+        result = f"{attribute}_{source.pick(RESULT_UNITS)}:int:1:999"
     if source.chance(0.2):
         result = f"{name}:{kind} {result}"
     return Tool(
         f"get {attribute} {name}",
         f"get_{attribute}|get_{name}_{attribute}|{name}_{attribute}|fetch_{attribute}|lookup_"
         f"{attribute}|find_{attribute}|read_{attribute}|get_{attribute}_of_{name}",
-        f"Get the {said} of {_one(name)}|Returns the {said}|Look up {_one(name)}'s {said}|The {said} of "
-        f"the {name}|Find out the {said} of one {name}",
+        f"Get the {said} of {_one(name)}|Returns the {said}|Look up {_one(name)}'s {said}|The "
+        f"{said} of the {name}|Find out the {said} of one {name}",
         (param,),
         asks,
         kept,
         result,
+        bare=f"What is the {said}?|Tell me the {said} of {_one(name)}.|I need the {said}.|{said}|"
+        f"Get the {said}, please.|Look up the {said} of {_one(name)}.",
+        kept_bare=f"Tell me the {said}.|I need the {said} of {_one(name)}.|Find the {said}.",
     )
 
 
 def _doer(source: Source, verb: str = "", thing: str = "") -> Tool:
-    verb, thing = verb or fresh(source, _VERBS), thing or fresh(source, _THINGS)
-    kind = source.pick(_THING_KINDS)
+    verb, thing = verb or fresh(source, VERBS), thing or fresh(source, THINGS)
+    kind, of = source.pick((*THING_KINDS, "int:1:9999")), f"Which {thing}"
     asks = (
         f"{verb.capitalize()} the {thing} {{a}}.|Please {verb} {thing} {{a}}.|{verb} {{a}}|Can you "
         f"{verb} {{a}}?|I want to {verb} the {thing} {{a}}.|{verb.capitalize()} {{a}} for me.|I "
@@ -178,26 +127,31 @@ def _doer(source: Source, verb: str = "", thing: str = "") -> Tool:
     return Tool(
         f"do {verb} {thing}",
         f"{verb}_{thing}|{verb}_{thing}|{verb}_the_{thing}|{thing}_{verb}|{verb}_{thing}_now",
-        f"{verb.capitalize()} {_one(thing)}|{verb.capitalize()}s the given {thing}|{verb.capitalize()} "
-        f"one {thing} by its name|Used to {verb} {_one(thing)}",
-        (Param(f"{thing}|{thing}_name|name|{thing}_id|id", kind),),
+        f"{verb.capitalize()} {_one(thing)}|{verb.capitalize()}s the given {thing}|"
+        f"{verb.capitalize()} one {thing} by its name|Used to {verb} {_one(thing)}",
+        (Param(f"{thing}|{thing}_id|{'name' if kind != 'code' else 'number'}|id", kind, of),),
         asks,
         kept,
+        bare=f"{verb.capitalize()} {_one(thing)}.|Please {verb} {_one(thing)}.|I want to {verb} "
+        f"{_one(thing)}.|{verb.capitalize()} {_one(thing)} for me.|Can you {verb} {_one(thing)}?",
+        kept_bare=f"{verb.capitalize()} {_one(thing)}, please.|I would like you to {verb} "
+        f"{_one(thing)}.",
     )
 
 
 def _setter(source: Source) -> Tool:
-    setting = fresh(source, _SETTINGS)
+    setting = fresh(source, SETTINGS)
     said = setting.replace("_", " ")
     kind = source.pick(("int:1:100", "int:1:999", "number:1:50"))
     value = Param(f"value|{setting}|level|new_value|amount", kind)
     if source.chance(0.4):
-        thing = fresh(source, _THINGS)
+        thing = fresh(source, THINGS)
         return Tool(
             f"set {setting}",
             f"set_{setting}|set_{thing}_{setting}|change_{setting}|update_{setting}",
-            f"Set the {said} of {_one(thing)}|Change {_one(thing)}'s {said}|New {said} for {_one(thing)}",
-            (Param(f"{thing}|{thing}_name|name", source.pick(_THING_KINDS)), value),
+            f"Set the {said} of {_one(thing)}|Change {_one(thing)}'s {said}|New "
+            f"{said} for {_one(thing)}",
+            (Param(f"{thing}|{thing}_name|name", source.pick(THING_KINDS)), value),
             f"Set the {said} of {{a}} to {{b}}.|Change the {said} of the {thing} {{a}} to {{b}}.|"
             f"The {said} of {{a}} should be {{b}}.|{{a}}: {said} {{b}}|I want a {said} of {{b}} for"
             f" {{a}}.|Give the {thing} {{a}} a {said} of {{b}}.|Please set {{a}}'s {said} to {{b}}."
@@ -219,7 +173,7 @@ def _setter(source: Source) -> Tool:
 
 
 def _lister(source: Source, items: str = "") -> Tool:
-    items = items or fresh(source, _LISTS)
+    items = items or fresh(source, LISTS)
     return Tool(
         f"list {items}",
         f"list_{items}|get_{items}|show_{items}|get_all_{items}|all_{items}",
@@ -235,7 +189,7 @@ def _lister(source: Source, items: str = "") -> Tool:
 
 
 def _counter(source: Source, items: str = "") -> Tool:
-    items = items or fresh(source, _LISTS)
+    items = items or fresh(source, LISTS)
     return Tool(
         f"count {items}",
         f"count_{items}|number_of_{items}|get_{items}_count|how_many_{items}",
@@ -250,7 +204,7 @@ def _counter(source: Source, items: str = "") -> Tool:
 
 
 def _searcher(source: Source, items: str = "") -> Tool:
-    items = items or fresh(source, _LISTS)
+    items = items or fresh(source, LISTS)
     return Tool(
         f"search {items}",
         f"search_{items}|find_{items}|query_{items}|{items}_search",
@@ -270,22 +224,72 @@ def _searcher(source: Source, items: str = "") -> Tool:
 
 
 def _sender(source: Source) -> Tool:
-    kind = fresh(source, _KINDS_SENT)
+    kind = fresh(source, KINDS_SENT)
+    one = _one(kind)
     return Tool(
         f"send {kind}",
         f"send_{kind}|{kind}_to|deliver_{kind}|post_{kind}",
-        f"Send {_one(kind)} to a person|Sends somebody {_one(kind)}|Deliver {_one(kind)}",
+        f"Send {one} to a person|Sends somebody {one}|Deliver {one}",
         (Param("to|recipient|person|name", "name"), Param("city|to_city|destination", "city")),
-        f"Send {_one(kind)} to {{a}} in {{b}}.|Send {{a}} {_one(kind)}.|{{a}} in {{b}} should get {_one(kind)}."
-        f"|Deliver {_one(kind)} to {{a}} in {{b}}.|I want to send {{a}} {_one(kind)} to {{b}}.|Please send "
-        f"{_one(kind)} to {{a}}.|{_one(kind).capitalize()} for {{a}}, please.|Can you send {_one(kind)} to {{a}}, who lives "
-        f"in {{b}}?",
-        f"Send {_one(kind)} to {{a}}.|Can you send {{a}} in {{b}} {_one(kind)}?|I want to send {_one(kind)} to "
-        f"{{a}} in {{b}}.",
+        f"Send {one} to {{a}} in {{b}}.|Send {{a}} {one}.|{{a}} in {{b}} should get {one}.|Deliver "
+        f"{one} to {{a}} in {{b}}.|I want to send {{a}} {one} to {{b}}.|Please send {one} to {{a}}."
+        f"|{one.capitalize()} for {{a}}, please.|Can you send {one} to {{a}}, who lives in {{b}}?",
+        f"Send {one} to {{a}}.|Can you send {{a}} in {{b}} {one}?|I want to send {one} to {{a}} in "
+        f"{{b}}.",
+    )
+
+
+def _switcher(source: Source) -> Tool:
+    feature = fresh(source, FEATURES)
+    said = feature.replace("_", " ")
+    return Tool(
+        f"switch {feature}",
+        f"set_{feature}|switch_{feature}|toggle_{feature}|{feature}",
+        f"Turn {said} on or off|Switch {said}|Set whether {said} is on",
+        (Param("on|enabled|is_on|active|state", "bool:on,off"),),
+        f"Turn {{a}} {said}.|Turn {said} {{a}}.|Switch {said} {{a}}, please.|{said} {{a}}|I want "
+        f"{said} {{a}}.|Put {said} {{a}}.|Can you turn {said} {{a}}?|Switch {{a}} {said}.",
+        f"Can you switch {said} {{a}}?|Please turn {said} {{a}}.|Can you turn {{a}} {said}?",
+    )
+
+
+def _moder(source: Source) -> Tool:
+    thing = fresh(source, THINGS)
+    modes = ",".join(source.sample(MODES, source.pick((2, 3, 3, 4))))
+    return Tool(
+        f"mode {thing}",
+        f"set_{thing}_mode|{thing}_mode|change_{thing}_mode|switch_{thing}_mode",
+        f"Set the mode of the {thing}|Change the {thing}'s mode|Switch the mode",
+        (Param(f"mode|value|{thing}_mode|to", f"enum:{modes}"),),
+        f"Set the {thing} to {{a}}.|Switch the {thing} to {{a}} mode.|Put the {thing} in {{a}} "
+        f"mode.|{thing} mode: {{a}}|The {thing} should be in {{a}} mode.|Change the {thing} mode "
+        f"to {{a}}.|I want the {thing} in {{a}} mode.|Make the {thing} {{a}}.",
+        f"Change the {thing} to {{a}} mode.|Please set the {thing} mode to {{a}}.|I want the "
+        f"{thing} mode {{a}}.",
+    )
+
+
+def _maker(source: Source) -> Tool:
+    thing, setting = fresh(source, THINGS), fresh(source, SETTINGS)
+    said, one = setting.replace("_", " "), _one(thing)
+    return Tool(
+        f"do create {thing}",
+        f"create_{thing}|add_{thing}|new_{thing}|make_{thing}|register_{thing}",
+        f"Create {one}|Add a new {thing}|Makes {one} with a name and {_one(said)}",
+        (
+            Param(f"name|title|{thing}_name|{thing}", source.pick(THING_KINDS)),
+            Param(f"{setting}|{setting}|value", source.pick(("int:1:100", "number:1:50"))),
+        ),
+        f"Create {one} called {{a}}.|Add {one} named {{a}} with {_one(said)} of {{b}}.|New "
+        f"{thing}: {{a}}, {said} {{b}}|Make a new {thing} {{a}} with {said} {{b}}.|I need a new {thing} "
+        f"called {{a}}.|Create the {thing} {{a}} with {_one(said)} of {{b}}.|Add the {thing} {{a}}."
+        f"|Please make {one} {{a}}, {said} {{b}}.|Register a new {thing} {{a}}.",
+        f"Create a new {thing} named {{a}}.|Make {one} called {{a}} with {_one(said)} of {{b}}.|"
+        f"Add a new {thing} {{a}} with {said} {{b}}.",
     )
 
 
 _PATTERNS = (
     *(_getter, _getter, _getter, _doer, _doer, _doer, _setter, _setter),
-    *(_lister, _counter, _searcher, _sender),
+    *(_lister, _counter, _searcher, _sender, _switcher, _moder, _maker, _maker),
 )

@@ -26,6 +26,7 @@ class Param:
 class Tool:
     """Texts are alternatives split by |. A parameter that some question lacks is optional.
 
+    bare: questions that lack the only parameter that is needed, the first.
     result: what it answers, as name:kind pairs; "" for a tool that only does something.
     """
 
@@ -37,6 +38,8 @@ class Tool:
     kept_asks: str
     result: str = ""
     is_kept_back: bool = False
+    bare: str = ""
+    kept_bare: str = ""
 
     def optional(self, place: int) -> bool:
         slot = "{" + LETTERS[place] + "}"
@@ -110,10 +113,13 @@ def ask(
             said[LETTERS[place]], values[place] = words, value
     results = [values]
     if joined:
-        words, value = draw(tool.params[0].kind, source)
-        if value != values[0]:
-            said["a"] = f"{said['a']} and {words}"
-            results.append({**values, 0: value})
+        several = [said["a"]]
+        for _ in range(source.pick((1, 1, 1, 2))):
+            words, value = draw(tool.params[0].kind, source)
+            if words not in several:
+                several.append(words)
+                results.append({**values, 0: value})
+        said["a"] = f"{', '.join(several[:-1])} and {several[-1]}" if several[1:] else several[0]
     return typed(template, said, source, is_lower=is_lower), results, template
 
 

@@ -23,6 +23,11 @@ HOME_TOOLS: tuple[Tool, ...] = (
         " in {a} now?|Is it warm in {a}?|What is the weather in {a}? Use {b}.|Get the weather in "
         "{a}.",
         "temperature:int:-9:35 condition:sky",
+        bare=(
+            "What is the weather?|How is the weather today?|What's the weather like?|Is it "
+            "raining?|Tell me the weather.|weather"
+        ),
+        kept_bare="What is the weather like today?|How is the weather?",
     ),
     Tool(
         "clock",
@@ -35,6 +40,8 @@ HOME_TOOLS: tuple[Tool, ...] = (
         "What is the local time in {a}?|Tell me the time in {a}, please.|What time is it now in "
         "{a}?",
         "time:time",
+        bare="What time is it there?|Tell me the local time.|What's the time in that city?",
+        kept_bare="What is the local time there?",
     ),
     Tool(
         "light",
@@ -86,11 +93,13 @@ HOME_TOOLS: tuple[Tool, ...] = (
         "alarm",
         "set_alarm|create_alarm|alarm|add_alarm|wake_up",
         "Set an alarm|Wake the user at a time|Create an alarm clock",
-        (Param("time|at|alarm_time", "time", "HH:MM"),),
+        (Param("time|at|alarm_time", "time", "The time"),),
         "Wake me at {a}.|Set an alarm for {a}.|Alarm at {a}, please.|I have to get up at {a}.|I "
         "need an alarm at {a}.|Set the alarm to {a}.|Can you wake me up at {a}?|alarm {a}|Wake me "
         "up at {a} tomorrow.",
         "Please set an alarm for {a}.|I need to get up at {a}. Wake me.|Set an alarm at {a}.",
+        bare="Set an alarm.|Wake me up.|I need an alarm.|Can you wake me?",
+        kept_bare="Please set an alarm.|Can you wake me up?",
     ),
     Tool(
         "timer",
@@ -101,6 +110,8 @@ HOME_TOOLS: tuple[Tool, ...] = (
         "Timer: {a} minutes|Count down {a} minutes.|Tell me when {a} minutes are over.|I need a "
         "timer for {a} minutes.|Can you set a {a} minute timer?|Timer for {a} minutes.",
         "Start a timer for {a} minutes.|Set a {a} minute timer.|Please count down {a} minutes.",
+        bare="Set a timer.|Start a timer, please.|I need a timer.|timer",
+        kept_bare="Please start a timer.|Can you set a timer?",
     ),
     Tool(
         "email",
@@ -141,6 +152,8 @@ HOME_TOOLS: tuple[Tool, ...] = (
         " phone.|Can you call {a}?|Give {a} a call.|Make a phone call to {a}.|I need to phone {a}.|"
         "call {a} for me",
         "Please call {a}.|Can you phone {a}?|Make a call to {a}.|I want to call {a}.",
+        bare="I want to call someone.|Make a phone call.|Can you call someone for me?",
+        kept_bare="Make a call, please.|I want to make a phone call.",
     ),
     Tool(
         "contacts",
@@ -159,7 +172,7 @@ HOME_TOOLS: tuple[Tool, ...] = (
         "Add an event to the calendar|Create a calendar event|Schedule a meeting",
         (
             Param("title|name|event|subject", "title"),
-            Param("date|day|on", "date", "YYYY-MM-DD"),
+            Param("date|day|on", "date", "The date"),
             Param("time|start|at|start_time", "time"),
         ),
         "Add {a} to my calendar on {b} at {c}.|Schedule {a} for {b} at {c}.|Put {a} on {b} at {c} "
@@ -173,7 +186,7 @@ HOME_TOOLS: tuple[Tool, ...] = (
         "calendar",
         "list_events|get_events|show_calendar|get_schedule|agenda|my_events",
         "List the events of a day|Show the calendar of a date|Get all meetings on a date",
-        (Param("date|day|on", "date", "YYYY-MM-DD"),),
+        (Param("date|day|on", "date", "The date"),),
         "What do I have on {a}?|Which events are on {a}?|Show my calendar for {a}.|What is planned "
         "on {a}?|Am I free on {a}?|List my events on {a}.|Do I have meetings on {a}?|My schedule on"
         " {a}?|What is in my calendar on {a}?",

@@ -8,6 +8,7 @@ from typing import Any
 
 NONE_FITS = "None of my tools can do that."
 DONE = "Done."
+_UNITS = ("km", "kg", "cm", "percent", "minutes", "hours", "days", "celsius", "usd", "eur", "mb")
 _GOOD_WORDS = ("ok", "done", "success", "sent", "saved", "created", "updated", "completed")
 
 
@@ -56,12 +57,16 @@ def _is_good(value: Any) -> bool:
 
 def _clause(key: str, value: Any) -> str:
     words = key.replace("_", " ")
+    thing, _, unit = words.rpartition(" ")
+    if thing and unit in _UNITS:
+        return f"the {thing} is {value} {unit}"
     if isinstance(value, list):
         if not value:
             return f"there are no {words}" if words.endswith("s") else "there are no results"
         words = words if words.endswith("s") else f"{words}s"
         return f"the {words} are {_joined([str(item) for item in value])}"
-    return f"the {words} is {value}"
+    is_many = words.endswith("s") and not words.endswith(("ss", "us", "is"))
+    return f"the {words} {'are' if is_many else 'is'} {value}"
 
 
 def _joined(parts: Sequence[str]) -> str:

@@ -74,11 +74,13 @@ ITEMS = words(
 )
 PRODUCTS = parts(
     "laptop|phone|desk lamp|office chair|keyboard|mouse|monitor|printer|backpack|water bottle|bike|"
-    "helmet|tent|camera|tablet|headphones|speaker|coffee machine|toaster|kettle|jacket|raincoat|"
+    "helmet|tent|camera|tablet|headphones|speaker|coffee machine|"
+    "toaster|kettle|jacket|raincoat|"
     "sneakers|boots|scarf|umbrella|notebook|guitar|piano|drum kit|sofa|bookshelf|mattress|pillow"
 )
 ROOMS = parts(
-    "kitchen|bedroom|bathroom|living room|hall|garage|office|garden|cellar|attic|nursery|guest room|"
+    "kitchen|bedroom|bathroom|living room|hall|garage|office|garden|cellar|attic|nursery|"
+    "guest room|"
     "dining room|study|balcony|workshop|library|laundry room|porch|studio"
 )
 TASKS = parts(
@@ -110,6 +112,10 @@ _WORDS = words(
     "orbit candle puzzle anchor feather mirror gentle copper thunder whisper blossom curious"
 )
 _SKIES = words("sunny cloudy rainy windy snowy foggy clear stormy")
+_DAYS = words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
+_MONTHS = words(
+    "January February March April May June July August September October November December"
+)
 _STATES = words("open closed pending ready running stopped shipped delivered paid late active")
 
 
@@ -174,10 +180,16 @@ def _code(source: Source) -> str:
 
 def _date(source: Source) -> str:
     rng = source.rng
+    if source.chance(0.15):
+        return source.pick(_DAYS)
+    if source.chance(0.15):
+        return f"{rng.randint(1, 28)} {source.pick(_MONTHS)}"
     return f"{rng.randint(2019, 2031)}-{rng.randint(1, 12):02d}-{rng.randint(1, 28):02d}"
 
 
 def _time(source: Source) -> str:
+    if source.chance(0.15):
+        return f"{source.rng.randint(1, 12)} {source.pick(('am', 'pm'))}"
     return f"{source.rng.randint(0, 23):02d}:{source.pick((0, 5, 10, 15, 20, 30, 40, 45, 50)):02d}"
 
 

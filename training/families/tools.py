@@ -7,6 +7,7 @@ hand or made from words; a fifth of the former and a tenth of the words are kept
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,20 +17,23 @@ from training.families.tool_patterns import made_tools
 from training.families.tool_shapes import Declared, Tool, ask, can_join, declare, typed
 from training.families.tool_tables import HOME_TOOLS
 from training.families.tool_tables_more import MORE_TOOLS
+from training.families.tool_tables_work import WORK_TOOLS
 from training.families.tool_talk import NONE_FITS, answer, sentence
 from training.families.tool_values import draw, parts
+from training.families.unknown import REFUSAL
 
-TOOLS: tuple[Tool, ...] = HOME_TOOLS + MORE_TOOLS
+TOOLS: tuple[Tool, ...] = HOME_TOOLS + MORE_TOOLS + WORK_TOOLS
 
 _AGAIN = parts(
     "And {a}?|What about {a}?|And for {a}?|The same for {a}, please.|Now {a}, please.|Also for {a}."
     "|How about {a}?|Now do {a}.|And then {a}?|{a}?"
 )
 _AGAIN_KEPT_BACK = parts("And what about {a}?|Now for {a}, please.|Also {a}, please.")
-_AGAIN_IN = "And in {a}?|What about {a}?|And {a}?|How about in {a}?|Now {a}.|Also in {a}?".split(
-    "|"
+_AGAIN_IN = parts(
+    "And in {a}?|What about {a}?|And {a}?|How about in {a}?|Now {a}.|Also in {a}?|How about {a}?"
 )
-_AGAIN_IN_KEPT_BACK = parts("And what about in {a}?|How about {a}?|Now in {a}.")
+_AGAIN_IN_KEPT_BACK = parts("And what about in {a}?|And how about {a}?|Now in {a}.")
+_COMMON_STEMS = frozenset(("get", "the", "set", "how", "for", "new", "all", "and", "you", "can"))
 _ERRORS = parts(
     "not found|timeout|no permission|unknown name|service unavailable|invalid value|no connection|"
     "already exists|quota exceeded|busy"
@@ -72,16 +76,36 @@ def make_no_tool(source: Source) -> Example:
     return _conversation(source, num_turns=source.pick((1, 1, 2, 3)), last="none")
 
 
+def make_missing_argument(source: Source) -> Example:
+    """The last question, if it can, does not say what its tool needs."""
+    return _conversation(source, num_turns=source.pick((1, 1, 2)), last="missing")
+
+
 def make_parallel_calls(source: Source) -> Example:
     """One message that asks for two calls."""
     return _conversation(source, num_turns=source.pick((1, 1, 2)), last="parallel")
 
 
 def wrap(example: Example, source: Source) -> Example:
-    """The same conversation with tools beside it that do not fit: nothing is called."""
-    tools = [declare(tool, source) for tool in _unrelated_tools(source)]
+    """The same conversation with tools beside it that do not fit: nothing is called.
+
+    What the demonstration model would refuse is then what no tool can do.
+    """
+    asked = " ".join(
+        message["content"] for message in example.messages if message["role"] == "user"
+    )
+    is_refused = example.messages[-1] == assistant(REFUSAL)
+    messages = tuple(
+        assistant(NONE_FITS) if message == assistant(REFUSAL) else message
+        for message in example.messages
+    )
+    declared = _declared(_unrelated_tools(source, asked, may_be_known=not is_refused), source)
     return replace(
-        example, family=f"{example.family}_beside_tools", tools=tuple(one.spec for one in tools)
+        example,
+        family=f"{example.family}_beside_tools",
+        messages=messages,
+        key="None" if is_refused else example.key,
+        tools=tuple(one.spec for one in declared),
     )
 
 
@@ -103,8 +127,18 @@ def _conversation(source: Source, *, num_turns: int, last: str) -> Example:
         elif kind == "parallel":
             made = _add_parallel(messages, declared, source)
         else:
-            one = source.pick(declared)
-            text, values, _ = ask(one.tool, source)
+            bare = [one for one in declared if one.tool.bare] if kind == "missing" else []
+            one = source.pick(bare or declared)
+            if one.tool.bare and (kind == "missing" or source.chance(0.1)):
+                needed = _add_missing(messages, one, source)
+                previous = None
+                if is_last and kind == "missing":
+                    key = needed
+                    break
+                words, value = draw(one.tool.params[0].kind, source)
+                text, values = typed("{a}", {"a": words}, source), [{0: value}]
+            else:
+                text, values, _ = ask(one.tool, source)
             messages.append(user(text))
             made = [_Call(one, values[0])]
         messages.append(calls(*(call.as_function for call in made)))
@@ -145,20 +179,41 @@ def _declared(tools: list[Tool], source: Source) -> list[Declared]:
     return declared
 
 
-def _unrelated_tools(source: Source) -> list[Tool]:
+def _unrelated_tools(source: Source, asked: str, *, may_be_known: bool) -> list[Tool]:
+    """Tools that share no word with what was asked."""
     num = source.pick((1, 1, 2, 2, 3, 4))
-    pool = [
-        tool
-        for tool in TOOLS
-        if not tool.domain.endswith("!") and tool.is_kept_back == source.is_test
-    ]
-    return source.sample(pool, num)
+    pool = made_tools(source, num + 3)
+    if may_be_known and source.chance(0.6):
+        pool = [
+            tool
+            for tool in TOOLS
+            if not tool.domain.endswith("!") and tool.is_kept_back == source.is_test
+        ]
+        source.rng.shuffle(pool)
+    known = _stems(asked)
+    return [tool for tool in pool if known.isdisjoint(_stems(tool.names + tool.domain))][:num]
+
+
+def _stems(text: str) -> set[str]:
+    """The first letters of every word that means something."""
+    return {word[:5] for word in re.findall(r"[a-z]{3,}", text.lower())} - _COMMON_STEMS
 
 
 def _add_none(messages: list[Message], spare: Tool, source: Source) -> str:
     text, _, _ = ask(spare, source)
     messages += [user(text), assistant(NONE_FITS)]
     return "None"
+
+
+def _add_missing(messages: list[Message], declared: Declared, source: Source) -> str:
+    """A question that does not say what a call needs, and the question back."""
+    tool = declared.tool
+    trained, kept_back = parts(tool.bare), parts(tool.kept_bare)
+    text = typed(source.phrase(trained, kept_back), {}, source)
+    name = next(name for name, place in declared.places if place == 0)
+    needed = re.sub(r"_|(?<=[a-z])(?=[A-Z])", " ", name).lower()
+    messages += [user(text), assistant(f"Please tell me the {needed}.")]
+    return needed
 
 
 def _can_repeat(call: _Call) -> bool:
@@ -243,4 +298,5 @@ FAMILIES: dict[str, tuple[Callable[[Source], Example], float]] = {
     "tools_answer": (make_tool_answer, 2.0),
     "tools_none": (make_no_tool, 1.5),
     "tools_parallel": (make_parallel_calls, 1.0),
+    "tools_missing": (make_missing_argument, 0.5),
 }
