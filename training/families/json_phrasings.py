@@ -27,6 +27,7 @@ INVENT = (
     "Generate JSON according to the schema below.\n\n{schema}",
     "Respond with a JSON object that validates against this schema:\n{schema}",
     "json for {schema}",
+    "I want an object that follows this schema and nothing else:\n{schema}",
     "Your answer must be a JSON object with this schema: {schema}",
     "Give me a random object of this schema: {schema}",
 )
@@ -60,6 +61,7 @@ FILL = (
     "Please extract the values for this schema: {schema}\n\n{text}",
     "Respond with JSON only. Schema: {schema}. Input: {text}",
     "Write what is said here as JSON: {text}\nSchema: {schema}",
+    "Write JSON that follows the schema {schema} and matches the text: {text}",
     "Information: {text}\nFill this schema with it: {schema}",
 )
 FILL_KEPT_BACK = (
@@ -80,6 +82,7 @@ SYSTEM = (
     "{schema}",
     "Your answer must follow this JSON schema exactly:\n{schema}",
     "Always answer with valid JSON according to this schema. {schema}",
+    "Your answer is an object that follows this schema, matching what the user says: {schema}",
     "Here's the json schema you must adhere to:\n{schema}",
 )
 SYSTEM_KEPT_BACK = (
@@ -233,4 +236,46 @@ LOOK_UP_KEPT_BACK = (
     "Here is some JSON: {json}\nFind {key}.",
     "Tell me the value for the key {key}: {json}",
     "Look at {json}\nWhat value has {key}?",
+)
+LOOK_UP_AGAIN = ("And {key}?", "What about {key}?", "and {key}", "Now {key}.", "What is {key}?")
+LOOK_UP_AGAIN_KEPT_BACK = ("And what is {key}?", "And now {key}?")
+
+THING = (
+    "Give me {thing} as JSON.",
+    "Write a JSON object for {thing}.",
+    "Make up {thing} in JSON",
+    "{thing} in JSON",
+    "Show me a JSON example of {thing}.",
+    "Describe {thing} as a JSON object",
+    "I need {thing} as JSON",
+    "Create JSON for {thing}",
+    "What could {thing} look like in JSON?",
+    "Generate a JSON object describing {thing}",
+    "Return {thing} in JSON format, no other text.",
+    "Please write {thing} as a JSON object.",
+    "Invent {thing}. Answer with JSON only.",
+)
+THING_KEPT_BACK = (
+    "Please give me a JSON object describing {thing}.",
+    "Write {thing} in JSON format.",
+    "Generate JSON for {thing}",
+    "Create a JSON example of {thing}.",
+)
+THINGS = (
+    "Give me a JSON array of {num} {things}.",
+    "A JSON list of {num} {things}",
+    "{num} {things} as a JSON array",
+    "Write {num} {things} in JSON.",
+    "List {num} {things} as JSON, please.",
+    "I need {num} {things} in a JSON array",
+    "Name {num} {things}. Answer with a JSON array only.",
+    "Return {num} {things} as JSON",
+    "Show me {num} {things} in JSON format.",
+    "Make a JSON array with {num} {things}",
+)
+THINGS_KEPT_BACK = (
+    "Please write {num} {things} as a JSON array.",
+    "Give me {num} {things} in JSON format.",
+    "Make a JSON list of {num} {things}",
+    "Name {num} {things} in JSON.",
 )

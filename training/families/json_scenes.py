@@ -30,7 +30,7 @@ class Told:
 
 
 def draw_told(source: Source) -> Told:
-    return _draw_sentence(source) if source.chance(0.6) else _draw_list(source)
+    return draw_sentence(source) if source.chance(0.6) else draw_list(source)
 
 
 def _schema_of(source: Source, field: Field) -> Schema:
@@ -41,7 +41,7 @@ def _schema_of(source: Source, field: Field) -> Schema:
     return {"type": "string", "enum": allowed}
 
 
-def _draw_sentence(source: Source) -> Told:
+def draw_sentence(source: Source) -> Told:
     """A thing of a scene: some of what is told of it is asked for, mostly in the order told."""
     scene = source.pick(SCENES)
     num_told = source.rng.randint(1, min(4, len(scene.fields)))
@@ -121,7 +121,7 @@ def _joined(parts: list[str]) -> str:
     return f"{', '.join(head)} and {last}" if head else last
 
 
-def _draw_list(source: Source) -> Told:
+def draw_list(source: Source) -> Told:
     """Names with their values, one after the other; at times one that the schema has is missing."""
     is_by_line = source.chance(0.4)
     num = source.pick((1, 2, 2, 3, 3, 3, 4, 5))

@@ -235,3 +235,36 @@ LIST_DEFAULTS: Mapping[str, tuple[Any, Any, Any]] = {
     "number": (1.5, 2.5, 3.5),
     "boolean": (True, False, True),
 }
+
+# What a thing that is asked for as JSON consists of, and the type of each property.
+THINGS: Mapping[str, Mapping[str, str]] = {
+    thing: {
+        name: {"s": "string", "i": "integer", "n": "number", "b": "boolean"}[kind]
+        for name, kind in (part.split("-") for part in parts.split())
+    }
+    for thing, parts in _pairs(
+        """a person=name-s age-i city-s; a user=username-s email-s is_active-b;
+        a customer=name-s email-s city-s; a student=name-s age-i grade-s;
+        a teacher=name-s school-s course-s; an employee=name-s job-s salary-i;
+        a book=book-s author-s year-i; a movie=movie-s director-s year-i;
+        a film=film-s director-s year-i; a song=song-s artist-s year-i;
+        an album=album-s artist-s tracks-i; a product=product-s price-n in_stock-b;
+        an order=order_id-i product-s quantity-i; a car=brand-s model-s year-i;
+        a pet=name-s animal-s age-i; a cat=name-s age-i color-s; a dog=name-s age-i breed-s;
+        a city=city-s country-s population-i; a country=country-s capital-s language-s;
+        an address=street-s city-s zip-i; an event=event-s date-s city-s;
+        a meeting=subject-s date-s time-s; an email=sender-s subject-s text-s;
+        a message=sender-s text-s; a hotel=hotel-s city-s rooms-i;
+        a restaurant=restaurant-s city-s rating-n; a recipe=dish-s servings-i minutes-i;
+        a company=company-s city-s employees-i; a team=team-s sport-s members-i;
+        a task=title-s priority-i done-b; a todo item=title-s done-b;
+        a server=host-s port-i online-b; a house=address-s rooms-i price-i;
+        a flight=airline-s origin-s destination-s; a course=course-s teacher-s students-i;
+        a point=x-n y-n; a location=latitude-n longitude-n; a color=color-s;
+        the weather=city-s temperature-i condition-s; a contact=name-s phone-s email-s"""
+    ).items()
+}
+COUNTED: tuple[str, ...] = words(
+    """colors colours hobbies sports languages countries cities names ingredients fruits
+    vegetables foods animals pets days genres sizes"""
+)

@@ -16,7 +16,8 @@ from training.families.json_shapes import Schema, draw_object, invented, strict,
 from training.families.json_tables import OBJECTS
 
 _FAMILY = "schemas"
-_LONGEST_IN_LINES = 220  # characters on one line: indented, a longer schema is too many tokens
+_LONGEST = 650  # characters on one line
+_LONGEST_IN_LINES = 220  # indented, a longer schema is too many tokens
 
 
 def as_json(value: Any) -> str:
@@ -61,7 +62,10 @@ def _draw_schema(source: Source) -> Schema:
         return {"type": "array", "items": {"type": kind}}
     if share < 0.1:
         return {"type": "array", "items": draw_object(source, source.pick((1, 2, 3)), plain=True)}
-    return draw_object(source, _num_properties(source))
+    while True:
+        schema = draw_object(source, _num_properties(source))
+        if len(as_json(schema)) <= _LONGEST:
+            return schema
 
 
 def _system(source: Source, schema: Schema) -> Message:
@@ -81,7 +85,7 @@ def make_invented(source: Source) -> Example:
         messages.append(user(_asked(source, template, schema=_printed(source, schema))))
         if source.chance(0.12):
             messages.append(assistant(as_json(invented("", schema))))
-            schema = draw_object(source, source.pick((2, 3)))
+            schema = draw_object(source, source.pick((1, 2, 3)), nested=False)
             template = source.phrase(phrasings.AGAIN_INVENT, phrasings.AGAIN_INVENT_KEPT_BACK)
             messages.append(user(_asked(source, template, schema=_printed(source, schema))))
     messages.append(assistant(as_json(invented("", schema))))
