@@ -8,6 +8,7 @@ from training.conversation import Example, Source, assistant, user
 from training.families import tools
 from training.families.tool_patterns import made_tools
 from training.families.tool_talk import NONE_FITS, answer, sentence
+from training.families.unknown import REFUSAL
 
 SEEDS = range(300)
 _TYPES: dict[str, type | tuple[type, ...]] = {
@@ -33,13 +34,12 @@ TESTED = _examples(is_test=True)
 
 def _asked_calls(example: Example) -> list[tuple[str, dict[str, Any]]]:
     """(the question before it, the function called) for every call."""
-    asked = []
+    asked: list[tuple[str, dict[str, Any]]] = []
     question = ""
     for message in example.messages:
         if message["role"] == "user":
             question = message["content"]
-        functions = [call["function"] for call in message.get("tool_calls", ())]
-        asked += [(question, function) for function in functions]
+        asked += [(question, call["function"]) for call in message.get("tool_calls", ())]
     return asked
 
 
@@ -140,6 +140,7 @@ def test_the_same_seed_makes_the_same_example() -> None:
         ('{"tasks": []}', "There are no tasks."),
         ("true", "Done."),
         ("42", "The result is 42."),
+        ('{"minutes": 7, "distance_km": 12}', "The minutes are 7 and the distance is 12 km."),
         ("sunny, 18 degrees", "The result is sunny, 18 degrees."),
     ],
 )
@@ -159,6 +160,35 @@ def test_what_no_tool_does_is_declined_in_one_sentence() -> None:
         example = make(Source(seed))
         assert example.messages[-1] == assistant(NONE_FITS)
         assert example.key == "None"
+
+
+def test_what_a_call_lacks_is_asked_for_and_the_reply_makes_the_call() -> None:
+    replies = 0
+    for example in TRAINED + TESTED:
+        for place, message in enumerate(example.messages):
+            is_question = message["content"].startswith("Please tell me the ")
+            if message["role"] != "assistant" or not is_question:
+                continue
+            if message is example.messages[-1]:
+                assert example.family == "tools_missing"
+                assert example.key in message["content"]
+            else:
+                replies += 1
+                ((said, function),) = _asked_calls(
+                    Example(family="", messages=example.messages[place + 1 : place + 3])
+                )
+                assert str(next(iter(function["arguments"].values()))).lower() in said.lower()
+    assert replies > 20
+    assert all(example.key for example in TRAINED if example.family == "tools_missing")
+
+
+def test_a_refusal_becomes_that_no_tool_fits() -> None:
+    refused = Example(
+        family="unknown", messages=(user("Sing."), assistant(REFUSAL)), key="demonstration"
+    )
+    wrapped = tools.wrap(refused, Source("wrap"))
+    assert wrapped.messages[-1] == assistant(NONE_FITS)
+    assert wrapped.key == "None"
 
 
 def test_other_families_keep_their_answers_beside_tools() -> None:

@@ -127,7 +127,7 @@ def _doer(source: Source, verb: str = "", thing: str = "") -> Tool:
     return Tool(
         f"do {verb} {thing}",
         f"{verb}_{thing}|{verb}_{thing}|{verb}_the_{thing}|{thing}_{verb}|{verb}_{thing}_now",
-        f"{verb.capitalize()} {_one(thing)}|{verb.capitalize()}s the given {thing}|"
+        f"{verb.capitalize()} {_one(thing)}|{verb.capitalize()} the given {thing}|"
         f"{verb.capitalize()} one {thing} by its name|Used to {verb} {_one(thing)}",
         (Param(f"{thing}|{thing}_id|{'name' if kind != 'code' else 'number'}|id", kind, of),),
         asks,
@@ -281,9 +281,9 @@ def _maker(source: Source) -> Tool:
             Param(f"{setting}|{setting}|value", source.pick(("int:1:100", "number:1:50"))),
         ),
         f"Create {one} called {{a}}.|Add {one} named {{a}} with {_one(said)} of {{b}}.|New "
-        f"{thing}: {{a}}, {said} {{b}}|Make a new {thing} {{a}} with {said} {{b}}.|I need a new {thing} "
-        f"called {{a}}.|Create the {thing} {{a}} with {_one(said)} of {{b}}.|Add the {thing} {{a}}."
-        f"|Please make {one} {{a}}, {said} {{b}}.|Register a new {thing} {{a}}.",
+        f"{thing}: {{a}}, {said} {{b}}|Make a new {thing} {{a}} with {said} {{b}}.|I need a new "
+        f"{thing} called {{a}}.|Create the {thing} {{a}} with {_one(said)} of {{b}}.|Add the "
+        f"{thing} {{a}}.|Please make {one} {{a}}, {said} {{b}}.|Register a new {thing} {{a}}.",
         f"Create a new {thing} named {{a}}.|Make {one} called {{a}} with {_one(said)} of {{b}}.|"
         f"Add a new {thing} {{a}} with {said} {{b}}.",
     )

@@ -77,7 +77,7 @@ def make_no_tool(source: Source) -> Example:
 
 
 def make_missing_argument(source: Source) -> Example:
-    """The last question, if it can, does not say what its tool needs."""
+    """The last question does not say what its tool needs."""
     return _conversation(source, num_turns=source.pick((1, 1, 2)), last="missing")
 
 
@@ -99,7 +99,10 @@ def wrap(example: Example, source: Source) -> Example:
         assistant(NONE_FITS) if message == assistant(REFUSAL) else message
         for message in example.messages
     )
-    declared = _declared(_unrelated_tools(source, asked, may_be_known=not is_refused), source)
+    unrelated = _unrelated_tools(source, asked, may_be_known=not is_refused)
+    if not unrelated:
+        return example
+    declared = _declared(unrelated, source)
     return replace(
         example,
         family=f"{example.family}_beside_tools",
@@ -111,6 +114,8 @@ def wrap(example: Example, source: Source) -> Example:
 
 def _conversation(source: Source, *, num_turns: int, last: str) -> Example:
     tools, spare = _tools(source)
+    while last == "missing" and not any(tool.bare for tool in tools):
+        tools, spare = _tools(source)
     declared = _declared(tools, source)
     messages: list[Message] = []
     key = ""
