@@ -7,6 +7,7 @@ from dataclasses import replace
 from importlib import import_module
 
 from training.conversation import Example, Source
+from training.families.remembering import OPENING
 
 Make = Callable[[Source], Example]
 
@@ -24,6 +25,7 @@ SHARES = {
     "spelling": 0.04,
     "echo": 0.05,
     "formats": 0.05,
+    "remembering": 0.03,
     "schemas": 0.08,
     "extract": 0.03,
     "tools": 0.16,
@@ -77,7 +79,7 @@ class Mix:
         if not example.tools and source.chance(0.4):
             for _ in range(source.pick((1, 1, 2, 3))):
                 more = self._one(source)
-                if not more.tools and more.messages[0]["role"] != "system":
+                if _may_follow(more):
                     messages = (*example.messages, *more.messages)
                     example = replace(more, messages=messages)
         if example.messages[0]["role"] != "system" and source.chance(0.25):
@@ -92,3 +94,9 @@ class Mix:
     def _one(self, source: Source) -> Example:
         (name,) = source.rng.choices(self._names, self._shares)
         return self._makers[name](source)
+
+
+def _may_follow(example: Example) -> bool:
+    """Whether it stays right behind another conversation."""
+    is_opening = example.family in OPENING or example.messages[0]["role"] == "system"
+    return not (is_opening or example.tools)

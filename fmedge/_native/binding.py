@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import importlib.metadata
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -39,19 +38,30 @@ def check_version(found: str) -> None:
         )
 
 
-def _load() -> tuple[Any, Any]:
+def _package() -> Path:
+    """The folder of the very llama_cpp that the kernels were compiled against; NativeError."""
+    spec = importlib.util.find_spec("llama_cpp")
+    folder = Path(spec.origin).parent if spec is not None and spec.origin is not None else None
+    name = f"llama_cpp_python-{LLAMA_CPP_PYTHON_VERSION}.dist-info"
+    if folder is not None and (folder.parent / name).is_dir():
+        return folder
+    from importlib.metadata import PackageNotFoundError, version  # slow, and rarely needed
+
     try:
-        found = importlib.metadata.version("llama-cpp-python")
-    except importlib.metadata.PackageNotFoundError:
-        found = None
-    spec = importlib.util.find_spec("llama_cpp") if found is not None else None
-    if found is None or spec is None or spec.origin is None:
+        found = version("llama-cpp-python")
+    except PackageNotFoundError:
+        found = ""
+    if not found or folder is None:
         raise NativeError(
             "llama-cpp-python is not installed. "
             f"Run: pip install llama-cpp-python=={LLAMA_CPP_PYTHON_VERSION}"
         )
     check_version(found)
-    folder = Path(spec.origin).parent / "lib"
+    return folder
+
+
+def _load() -> tuple[Any, Any]:
+    folder = _package() / "lib"
     gemm.load()
     for name in _LIBRARIES:
         path = folder / f"lib{name}.so"

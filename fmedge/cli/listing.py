@@ -1,4 +1,4 @@
-"""`fmedge list`: the models in the hub's cache on this machine."""
+"""`fmedge list`: the models on this machine: fmedge's own, and those in the hub's cache."""
 
 from __future__ import annotations
 
@@ -16,16 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from fmedge._native.gguf import read_header
+    from fmedge.models.embedded import as_stored
     from fmedge.models.stored import hub_cache_dir, list_models
 
-    models = list_models(read_header=read_header)
+    own = as_stored(read_header)
+    stored = list_models(read_header=read_header)
+    models = [*([own] if own is not None else []), *stored]
     if args.json:
         print(msgspec.json.encode(models).decode())
-        return 0
-    if not models:
-        sys.stderr.write(
-            f"No model in {hub_cache_dir()}. Fetch one: fmedge pull hf:ORG/REPO[:QUANT]\n"
-        )
         return 0
     rows = [
         [
@@ -33,9 +31,14 @@ def run(args: argparse.Namespace) -> int:
             model.architecture or "-",
             model.quant or "-",
             size(model.size_bytes),
-            "" if model.is_complete else "incomplete",
+            "built in" if model.is_built_in else "" if model.is_complete else "incomplete",
         ]
         for model in models
     ]
-    print_table(["NAME", "ARCHITECTURE", "QUANT", "SIZE", ""], rows)
+    if rows:
+        print_table(["NAME", "ARCHITECTURE", "QUANT", "SIZE", ""], rows)
+    if not stored:
+        sys.stderr.write(
+            f"No model in {hub_cache_dir()}. Fetch one: fmedge pull hf:ORG/REPO[:QUANT]\n"
+        )
     return 0

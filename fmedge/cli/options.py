@@ -82,7 +82,7 @@ def add_models(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("models")
     group.add_argument(
         "--model", action=ModelAction, metavar="NAME|PATH|hf:ORG/REPO[:QUANT|/FILE]",
-        help="model to serve; repeat for more",
+        help="model to serve; repeat for more [those of the configuration, else embedded]",
     )  # fmt: skip
     group.add_argument(
         "--alias", action=ModelAction, metavar="A", help="another name of the --model before it"

@@ -53,7 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what to plan")
     group.add_argument(
         "--model", action=_ModelAction, metavar="[NAME=]MODEL",
-        help="path, name or hf:ORG/REPO[:QUANT|/FILE]; repeatable [those of the configuration]",
+        help="path, name or hf:ORG/REPO[:QUANT|/FILE]; repeatable [those of the "
+        "configuration, else embedded]",
     )  # fmt: skip
     group.add_argument(
         "--quantisation", action=_ModelAction, metavar="MODEL",
@@ -87,11 +88,6 @@ def run(args: argparse.Namespace) -> int:
     config = read_config(args, "defaults")
     if args.cluster:
         return _report(args, lambda: _plan_cluster(args, config))
-    if not config.models:
-        raise ConfigError(
-            "no model to plan for: name one with --model PATH, --model hf:ORG/REPO, or a [[model]] "
-            "of the config file (fmedge list shows what is on this machine)"
-        )
     fetch_missing(file for model in config.models for file in (model.model, *model.quantisations))
     return _report(args, lambda: _plan(args, config))
 

@@ -6,7 +6,7 @@ that nothing is left over whatever ends this process.
 
 from __future__ import annotations
 
-import contextlib
+import os
 import select
 import shutil
 import socket
@@ -21,6 +21,10 @@ from typing import IO
 from fmedge.errors import FmedgeError
 
 STOP_TIMEOUT_S = 10.0
+
+FOR_ONE = ("--policy", "least_outstanding", "--slots", "1")
+"""One client's requests come one at a time: there is nothing to estimate, no time to measure what
+estimates are made of, and the memory is the one conversation's. What the caller says wins."""
 
 
 class PrivateServer:
@@ -58,7 +62,7 @@ class PrivateServer:
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
         self._lifeline = ours
-        command = [sys.executable, "-m", "fmedge", "serve", *self._args]
+        command = [sys.executable, "-m", "fmedge", "serve", *FOR_ONE, *self._args]
         command += ["--unix-socket", str(self._inside("http.sock"))]
         command += ["--lifeline-fd", str(theirs.fileno())]
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the server)
@@ -93,13 +97,20 @@ class PrivateServer:
             self._lifeline.close()
         process = self._process
         if process is not None and process.poll() is None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_TIMEOUT_S)
-            if process.poll() is None:
+            if not _ends_within(process.pid, STOP_TIMEOUT_S):
                 process.kill()
-                process.wait()
+            process.wait()
         if self._log is not None:
             self._log.close()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+
+
+def _ends_within(pid: int, timeout_s: float) -> bool:
+    """Whether a child ends in time; its status is left to be read."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        return bool(select.select([pidfd], [], [], timeout_s)[0])
+    finally:
+        os.close(pidfd)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from fmedge.cli.options import add_config_file, add_settings, read_config
 from fmedge.config import Config
-from fmedge.errors import ConfigError
 
 if TYPE_CHECKING:
     from fmedge.replica.protocol import Step
@@ -23,8 +22,8 @@ REFRESH_S = 0.1
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "models", nargs="*", metavar="MODEL",
-        help="NAME, PATH or hf:ORG/REPO[:QUANT|/FILE]; without one, those of the configuration, or "
-        "all that the server at --url serves",
+        help="NAME, PATH or hf:ORG/REPO[:QUANT|/FILE]; without one, those of the configuration, "
+        "else embedded, or all that the server at --url serves",
     )  # fmt: skip
     parser.add_argument(
         "--seconds", type=_seconds, default=DEFAULT_SECONDS, metavar="S",
@@ -73,11 +72,6 @@ def _profile_here(config: Config, seconds: float) -> list[ReplicaProfile]:
     from fmedge.cli.pull import fetch_missing
     from fmedge.config import state_dir
 
-    if not config.models:
-        raise ConfigError(
-            "no model to profile: name one (fmedge list shows what is on this machine), or a "
-            "running server with --url"
-        )
     fetch_missing(model.model for model in config.models)
     from fmedge.server.plan import plan_models
     from fmedge.server.profiles import Profiler, ProfileStore

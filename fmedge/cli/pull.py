@@ -10,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from fmedge.cli.table import size
+from fmedge.config import EMBEDDED
 from fmedge.errors import ModelNotFoundError
 
 if TYPE_CHECKING:
@@ -26,9 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if not args.model.startswith("hf:"):
+    if args.model == EMBEDDED:
+        from fmedge.models.registry import Registry
+
+        source = Registry().resolve(args.model)
+        sys.stderr.write(f"{EMBEDDED} is part of fmedge: there is nothing to fetch.\n")
+    elif not args.model.startswith("hf:"):
         raise ModelNotFoundError(f"{args.model!r} is not on the hub's form: write hf:ORG/REPO")
-    source = fetch(args.model)
+    else:
+        source = fetch(args.model)
     if args.json:
         print(json.dumps({"name": source.name, "path": source.path, "paths": source.paths}))
     else:

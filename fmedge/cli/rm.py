@@ -14,9 +14,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from fmedge.errors import ModelNotFoundError
+    from fmedge.config import EMBEDDED
+    from fmedge.errors import FmedgeError, ModelNotFoundError
     from fmedge.models.stored import list_models, remove
 
+    if EMBEDDED in args.models:
+        raise FmedgeError(f"{EMBEDDED} is part of fmedge: it cannot be removed")
     stored = {model.name: model for model in list_models()}
     names = [name.removeprefix("hf:") for name in args.models]
     for name in names:  # all or nothing: a typo must not cost the others

@@ -35,11 +35,6 @@ def run(args: argparse.Namespace) -> int:
         return _emulate(args, config)
     if args.apart:
         raise ConfigError("--apart is for emulated replicas: give --emulate FILE with it")
-    if not config.models:
-        raise ConfigError(
-            "no model to serve: name one with --model PATH, --model hf:ORG/REPO, FMEDGE_MODEL, or "
-            "a [[model]] of the config file (fmedge list shows what is on this machine)"
-        )
     wanted = [file for model in config.models for file in (model.model, *model.quantisations)]
     served = {name for model in config.models for name in names_of(model)}
     wanted += [r.file for r in config.replicas if r.model in served or not config.is_narrowed]

@@ -8,6 +8,7 @@ from fmedge.config.load import load_config, unknown_variables
 from fmedge.config.places import history_file, state_dir
 from fmedge.config.promises import MAX_NAME_LENGTH, SlaConfig, WorkflowConfig
 from fmedge.config.settings import (
+    EMBEDDED,
     ClientConfig,
     Config,
     ModelConfig,
@@ -19,6 +20,7 @@ from fmedge.config.settings import (
 from fmedge.config.values import nearest
 
 __all__ = [
+    "EMBEDDED",
     "MAX_NAME_LENGTH",
     "ClientConfig",
     "Config",

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from fmedge.config import promises
 from fmedge.config.files import read_toml
 from fmedge.config.promises import SlaConfig, WorkflowConfig, check_name
-from fmedge.config.settings import MODEL_KEYS, ReplicaConfig, Setting, settings
+from fmedge.config.settings import EMBEDDED, MODEL_KEYS, ReplicaConfig, Setting, settings
 from fmedge.config.values import check, convert, unknown
 from fmedge.errors import ConfigError
 
@@ -82,12 +82,12 @@ def model_block(
             entry.aliases = convert(value, tuple[str, ...], place)
         elif key == "quantisations":
             files = convert(value, tuple[Text, ...], place)
-            entry.quantisations = tuple(_beside(path, file) for file in files)
+            entry.quantisations = tuple(beside(path, file) for file in files)
         elif key in ("model", "name"):
             setattr(entry, key, convert(value, Text, place))
         else:
             raise unknown(where, key, ["model", "name", "aliases", "quantisations", *engine], known)
-    entry.model = _beside(path, entry.model)
+    entry.model = beside(path, entry.model)
     return entry
 
 
@@ -113,14 +113,15 @@ def replica_block(
     if texts["name"]:
         check_name(texts["name"], f"{where}: name")
     if texts["file"]:
-        texts["file"] = _beside(path, texts["file"])
+        texts["file"] = beside(path, texts["file"])
     return ReplicaConfig(where=where, engine=own, **texts)
 
 
-def _beside(path: Path, model: str) -> str:
+def beside(path: Path, model: str) -> str:
     """A file next to the configuration is found whatever folder fmedge runs in."""
-    beside = path.parent / expanduser(model)
-    return str(beside) if not model.startswith("hf:") and beside.is_file() else model
+    is_file_name = model != EMBEDDED and not model.startswith("hf:")
+    found = path.parent / expanduser(model)
+    return str(found) if is_file_name and found.is_file() else model
 
 
 def classes(

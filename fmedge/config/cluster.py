@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from fmedge.config.blocks import blocks, own_classes, read_sections
+from fmedge.config.blocks import beside, blocks, own_classes, read_sections
 from fmedge.config.demand import DemandConfig, Quantiles, demand_of, quantiles
 from fmedge.config.devices import DeviceConfig, devices_of
 from fmedge.config.promises import SlaConfig, check_name
@@ -170,9 +170,7 @@ def _model(block: Mapping[str, Any], where: str, path: Path) -> ClusterModel:
         raise ConfigError(
             f'{where}: needs file = "MODEL.gguf", or what describes it: {", ".join(missing)}'
         )
-    if file:
-        beside = path.parent / expanduser(file)
-        file = str(beside) if not file.startswith("hf:") and beside.is_file() else file
+    file = beside(path, file) if file else ""
     figures = None if file else Figures(**values)
     if figures is not None:
         _check_figures(figures, where)

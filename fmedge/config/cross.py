@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fmedge.config.promises import check_choice
-from fmedge.config.settings import Config, ModelConfig, ReplicaConfig
+from fmedge.config.settings import EMBEDDED, Config, ModelConfig, ReplicaConfig
 from fmedge.config.values import nearest
 from fmedge.errors import ConfigError
 from fmedge.types import EngineSettings
@@ -44,6 +44,11 @@ def _check_models(models: Sequence[ModelConfig]) -> None:
                 raise ConfigError(
                     f"two models are called {name!r} ({taken[name]} and {label}): names and "
                     "aliases must differ"
+                )
+            if name == EMBEDDED != model.model:
+                raise ConfigError(
+                    f"{model.model}: {name!r} is the name of the model that is part of fmedge: "
+                    "call this one something else"
                 )
             taken[name] = label
         check_engine(model.engine, label)
@@ -108,7 +113,5 @@ def _check_served(config: Config, name: str, where: str) -> None:
 
 def not_served(name: str, known: Sequence[str]) -> str:
     """Of a model that is named but not served; `known` are those that are."""
-    hint = nearest(name, known)
-    if not hint:
-        hint = f"; there are {', '.join(known)}" if known else "; write a [[model]] block for it"
+    hint = nearest(name, known) or f"; there are {', '.join(known)}; others need a [[model]] block"
     return f"no model is called {name!r}{hint}"

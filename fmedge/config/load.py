@@ -17,6 +17,7 @@ from fmedge.config.files import read_toml
 from fmedge.config.promises import SlaConfig, WorkflowConfig
 from fmedge.config.rpc import RpcConfig, check_servers, rpc_block
 from fmedge.config.settings import (
+    EMBEDDED,
     ENV_PREFIX,
     MODEL_KEYS,
     ClientConfig,
@@ -136,7 +137,7 @@ def _models_from_env(env: Mapping[str, str]) -> list[Mapping[str, Any]]:
 
 def _choose_models(chosen: list[Mapping[str, Any]], entries: list[ModelBlock]) -> list[ModelBlock]:
     if not chosen:
-        return entries
+        return entries or [ModelBlock("the default", EMBEDDED, EMBEDDED)]
     by_name = {name: e for e in entries for name in (*e.aliases, e.name, e.model) if name}
     result = []
     for choice in chosen:

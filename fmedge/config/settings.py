@@ -15,6 +15,9 @@ from fmedge.config.values import bare
 from fmedge.types import EngineSettings
 
 ENV_PREFIX = "FMEDGE_"
+EMBEDDED = "embedded"
+"""What `model` says for the model that is part of fmedge, which is served where none is named."""
+
 _PATH = {"is_path": True}
 
 Positive = Annotated[int, Meta(ge=1)]

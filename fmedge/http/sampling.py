@@ -110,7 +110,9 @@ def _grammar(name: str, value: Any) -> Grammar:
 
 
 def sampling_params(request: SamplingFields, model: ServedModel, logprobs: int) -> SamplingParams:
-    """logprobs: SamplingParams.top_logprobs. The seed is that of the first choice."""
+    """What the request says, else what the model's file recommends, else OpenAI's defaults.
+
+    logprobs: SamplingParams.top_logprobs. The seed is that of the first choice."""
     vocab = model.vocab
     repeat = _one_of(request, ("repeat_penalty", "repetition_penalty"))
     last_n = _one_of(request, ("repeat_last_n", "penalty_last_n"))
@@ -121,16 +123,16 @@ def sampling_params(request: SamplingFields, model: ServedModel, logprobs: int) 
         "temperature": request.temperature,
         "top_p": request.top_p,
         "min_p": request.min_p,
+        "top_k": None if request.top_k is None else min(max(0, request.top_k), vocab.num_tokens),
         "presence_penalty": request.presence_penalty,
         "frequency_penalty": request.frequency_penalty,
         "repeat_penalty": repeat[1] if repeat else None,
         "penalty_last_n": last_n[1] if last_n else None,
     }
-    top_k = request.top_k if request.top_k is not None else 0
+    given = {name: value for name, value in values.items() if value is not None}
     return msgspec.structs.replace(
         SamplingParams(),
-        **{name: value for name, value in values.items() if value is not None},
-        top_k=min(max(0, top_k), vocab.num_tokens),
+        **{**model.metadata.sampling, **given},
         seed=seed & _SEED_MASK,
         logit_bias=_logit_bias(request.logit_bias, vocab),
         top_logprobs=logprobs,

@@ -81,6 +81,12 @@ class Sandbox:
         finally:
             self._lock.release()
 
+    def start(self) -> None:
+        """Start the child, if there is none, without waiting for it: the first request then does
+        not wait for all of its start."""
+        with self._lock:
+            self._begin()
+
     def close(self) -> None:
         """End the child; a later request would start a new one."""
         with self._lock:
@@ -91,7 +97,7 @@ class Sandbox:
             raise NotYetError
         child = self._child
         try:
-            if child is not None:
+            if child is not None and not child.is_new:
                 return child.exchange(request, patience_s, is_patient=False)
         except NotYetError:
             raise
@@ -107,11 +113,8 @@ class Sandbox:
 
     def _ask(self, request: dict[str, Any], opening: dict[str, Any]) -> dict[str, str]:
         while True:
-            child = self._child
-            is_new = child is None
-            if child is None:
-                child = self._child = _Child(self._cpu_s, self._memory_bytes)
-                weakref.finalize(self, child.stop)
+            child = self._begin()
+            is_new, child.is_new = child.is_new, False
             try:
                 return child.exchange({**request, **opening} if is_new else request, self._wall_s)
             except _ChildEndedError as error:
@@ -121,6 +124,13 @@ class Sandbox:
             except BaseException:
                 self._drop()  # an interrupted exchange leaves half a frame in the pipe
                 raise
+
+    def _begin(self) -> _Child:
+        child = self._child
+        if child is None:
+            child = self._child = _Child(self._cpu_s, self._memory_bytes)
+            weakref.finalize(self, child.stop)
+        return child
 
     def _drop(self) -> None:
         if self._child is not None:
@@ -163,6 +173,7 @@ class _Child:
         assert self._process.stdout is not None
         self._stdin = self._process.stdin
         self._stdout = self._process.stdout
+        self.is_new = True  # it was asked nothing yet
         self._num_owed = 0  # replies that have not come yet
         self._received = bytearray()
         os.set_blocking(self._stdin.fileno(), False)

@@ -23,6 +23,15 @@ _MAX_ELEMENTS = 1 << 46
 _MAX_LAYERS = 4096
 _MAX_TENSORS = 1 << 20
 
+# general.sampling.*, as llama.cpp reads them -> SamplingParams' field, and what can be meant.
+_SAMPLING: dict[str, tuple[str, type, float, float]] = {
+    "temp": ("temperature", float, 0, 2),
+    "top_k": ("top_k", int, 0, 1 << 24),
+    "top_p": ("top_p", float, 0, 1),
+    "min_p": ("min_p", float, 0, 1),
+    "penalty_repeat": ("repeat_penalty", float, 0.01, 10),
+    "penalty_last_n": ("penalty_last_n", int, -1, 1 << 24),
+}
 _POOLING_NAMES = ("none", "mean", "cls", "last", "rank")
 _FILE_TYPES = {
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K",
@@ -39,6 +48,7 @@ class ModelMetadata(Struct, frozen=True, kw_only=True):
 
     Sizes: ctx_train in tokens, num_params in weights, file_bytes over all splits. chat_template
     None: the model has none. pooling "": not an embedding model's. split_count 1: one file.
+    sampling: what the file recommends where a request says nothing, by SamplingParams' fields.
     warnings: what is odd but not fatal, as sentences.
     """
 
@@ -55,6 +65,7 @@ class ModelMetadata(Struct, frozen=True, kw_only=True):
     is_embedding: bool = False
     pooling: str = ""
     split_count: int = 1
+    sampling: dict[str, float] = {}
     warnings: tuple[str, ...] = ()
 
 
@@ -86,6 +97,7 @@ def check_header(header: GgufHeader, *, split_headers: Sequence[GgufHeader] = ()
             f'The architecture "{architecture}" is not one that this build of llama.cpp knows; '
             "loading will probably fail."
         )
+    sampling = _sampling(metadata, warnings)
     headers = (header, *split_headers)
     return ModelMetadata(
         architecture=architecture,
@@ -101,6 +113,7 @@ def check_header(header: GgufHeader, *, split_headers: Sequence[GgufHeader] = ()
         is_embedding=pooling not in ("", "none") or not is_causal,
         pooling=pooling,
         split_count=split_count,
+        sampling=sampling,
         warnings=tuple(warnings),
     )
 
@@ -227,6 +240,19 @@ def _pooling(value: Any) -> str:
     if isinstance(value, int) and 0 <= value < len(_POOLING_NAMES):
         return _POOLING_NAMES[value]
     return ""
+
+
+def _sampling(metadata: Mapping[str, Any], warnings: list[str]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for key, (field, kind, least, most) in _SAMPLING.items():
+        value = metadata.get(f"general.sampling.{key}")
+        if value is None:
+            continue
+        if isinstance(value, int | float) and least <= value <= most and kind(value) == value:
+            found[field] = kind(value)
+        else:
+            warnings.append(f"general.sampling.{key} is {value!r}, which cannot be meant.")
+    return found
 
 
 def _quant(header: GgufHeader) -> str:

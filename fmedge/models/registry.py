@@ -1,6 +1,7 @@
 """Names to files: what `--model X` means, without any network.
 
-In this order: an alias; a path; hf:org/repo... among what was pulled; the name of a stored model.
+In this order: `embedded`; an alias; a path; hf:org/repo... among what was pulled; the name of a
+stored model.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from fmedge.config import EMBEDDED
 from fmedge.errors import ModelFileError, ModelNotFoundError
+from fmedge.models.embedded import embedded_path
 from fmedge.models.names import (
     HubSpec,
     choose_file,
@@ -49,6 +52,9 @@ class Registry:
 
     def resolve(self, text: str) -> ModelSource:
         """ModelNotFoundError (what to do instead) or ModelFileError (parts missing)."""
+        if text == EMBEDDED:
+            path = embedded_path()
+            return ModelSource(EMBEDDED, path, (path,))
         text = self._aliases.get(text, text)
         if text.startswith("hf:"):
             return self._from_hub(parse_hub_spec(text))
@@ -89,7 +95,7 @@ class Registry:
             raise ModelNotFoundError(f'"{text}" fits several stored models: {listing}.')
         if text.lower().endswith(".gguf"):
             raise ModelNotFoundError(f"There is no file {text}.")
-        near = difflib.get_close_matches(text, [*names, *self._aliases], n=1)
+        near = difflib.get_close_matches(text, [*names, *self._aliases, EMBEDDED], n=1)
         hint = f' Did you mean "{near[0]}"?' if near else ""
         raise ModelNotFoundError(
             f'No model is called "{text}".{hint} `fmedge list` shows what is on this machine; '
@@ -129,7 +135,8 @@ def _from_path(path: str) -> ModelSource:
             f"first {os.path.basename(missing[0])}."
         )
     stem = split.stem if split is not None else path.removesuffix(".gguf")
-    return ModelSource(os.path.basename(stem), path, tuple(paths))
+    name = os.path.basename(stem)
+    return ModelSource(name if name != EMBEDDED else f"./{name}", path, tuple(paths))
 
 
 def _from_stored(model: StoredModel, pull: str) -> ModelSource:

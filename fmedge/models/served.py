@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from fmedge.models import constrain
+from fmedge.models.child import Sandbox
 from fmedge.models.metadata import ModelMetadata
 from fmedge.models.reasoning import (
     ReasoningMarkers,
@@ -46,7 +47,7 @@ class ServedModel:
     ctx_size: most tokens of prompt and output together. created: Unix time in seconds.
     pieces: token to text for plain completions; chat_pieces and tool_pieces also show reasoning
     (and tool-call) markers that are control tokens; raw_pieces shows every token.
-    chat_template: instead of the model's own.
+    chat_template: instead of the model's own. sandbox: for it, as ChatTemplate takes it.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class ServedModel:
         aliases: Sequence[str] = (),
         created: int = 0,
         chat_template: str | None = None,
+        sandbox: Sandbox | None = None,
     ) -> None:
         self.name = name
         self.aliases = tuple(aliases)
@@ -69,7 +71,9 @@ class ServedModel:
         self.is_embedding = metadata.is_embedding
         source = metadata.chat_template if chat_template is None else chat_template
         self._bos_text = _token_text(vocab, vocab.bos)
-        self.template = ChatTemplate(source, self._bos_text, _token_text(vocab, vocab.eos))
+        self.template = ChatTemplate(
+            source, self._bos_text, _token_text(vocab, vocab.eos), sandbox=sandbox
+        )
         self.tool_format: ToolFormat = detect_tool_format(source)
         self.reasoning: ReasoningMarkers | None = detect_reasoning(source)
         thoughts = (

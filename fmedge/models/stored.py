@@ -22,7 +22,7 @@ ReadHeader = Callable[[str], GgufHeader]
 class StoredModel(Struct, frozen=True, kw_only=True):
     """One model of the cache. name: what `--model` and `rm` take. file: within the repo, first
     part of a split. path: of the first part present. size_bytes: of all parts present.
-    architecture: "" where the header was not read or is broken."""
+    architecture: "" where the header was not read or is broken. is_built_in: part of fmedge."""
 
     name: str
     repo: str
@@ -34,6 +34,7 @@ class StoredModel(Struct, frozen=True, kw_only=True):
     quant: str
     architecture: str = ""
     is_complete: bool = True
+    is_built_in: bool = False
 
 
 def hub_cache_dir() -> Path:

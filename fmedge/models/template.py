@@ -34,10 +34,17 @@ class TemplateLimits(Struct, frozen=True, kw_only=True):
     output_chars: int = 16 << 20
 
 
+def renderer(limits: TemplateLimits | None = None) -> Sandbox:
+    """Where a template is rendered. To be started early, and given to its ChatTemplate."""
+    limits = limits or TemplateLimits()
+    return Sandbox(cpu_s=limits.cpu_s, wall_s=limits.wall_s, memory_bytes=limits.memory_bytes)
+
+
 class ChatTemplate:
     """Renders one model's template. Threads may share it; renders happen one at a time.
 
     source None: the ChatML fallback. bos, eos: the tokens' text, as the template's variables.
+    sandbox: of `renderer`, made with the same limits; this one's from now on.
     A render of an ordinary conversation takes a fraction of a millisecond; a hostile template
     can make it last `limits.wall_s`, so a server calls it in a thread.
     """
@@ -49,15 +56,12 @@ class ChatTemplate:
         eos: str = "",
         *,
         limits: TemplateLimits | None = None,
+        sandbox: Sandbox | None = None,
     ) -> None:
         self.source = CHATML if source is None else source
         self._special = {"bos_token": bos, "eos_token": eos}
         self._limits = limits or TemplateLimits()
-        self._sandbox = Sandbox(
-            cpu_s=self._limits.cpu_s,
-            wall_s=self._limits.wall_s,
-            memory_bytes=self._limits.memory_bytes,
-        )
+        self._sandbox = sandbox or renderer(self._limits)
 
     @property
     def supports_tools(self) -> bool:

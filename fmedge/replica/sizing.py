@@ -74,8 +74,8 @@ class Sizer:
         self, shape: ModelShape, engine: EngineSettings, devices: Sequence[Device] = ()
     ) -> Sizing:
         """The most that several layouts take, on devices of the most wasteful kind in `devices`
-        (none: a card's), and where a model has experts also with those on the host. Not exact for
-        any one placement: `size` is."""
+        (none: a card's), and where a model has experts also with those on the host; a host alone
+        has but one layout. Not exact for any one placement: `size` is."""
         sizing = await self._roles(shape, engine, devices, is_thorough=_is_mixed(shape))
         if not any(layer.expert_bytes for layer in shape.layers) or all(d.is_host for d in devices):
             return sizing
@@ -112,12 +112,13 @@ class Sizer:
         is_thorough: bool,
     ) -> Sizing:
         plan = _most_wasteful(devices)
+        is_host_alone = bool(devices) and all(device.is_host for device in devices)
         layouts = [
             (
                 _placed(engine, shares),
                 [{**plan, "name": f"device{i}"} for i in range(len(shares))],
             )
-            for shares in _layouts(shape, is_thorough=is_thorough)
+            for shares in ([()] if is_host_alone else _layouts(shape, is_thorough=is_thorough))
         ]
         rows = await self._size(shape.file, layouts)
         alone: list[DeviceMemory] = []

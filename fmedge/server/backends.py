@@ -12,28 +12,28 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
 from fmedge.config import Config
 from fmedge.errors import ModelNotFoundError
 from fmedge.replica.local import LocalReplica
 from fmedge.sched.core import ESTIMATING
-from fmedge.server import admin
 from fmedge.server.kv_places import KvPlaces
 from fmedge.server.placements import Placements
 from fmedge.server.plan import ModelPlan, longest_request, serve_model
 from fmedge.server.profiles import Profiler
-from fmedge.server.profiling import profile_handler
 from fmedge.server.promises import sla_promises
 from fmedge.server.provisioner import Provisioner
 from fmedge.server.state import StateStore
 from fmedge.types import EngineInfo, EngineSettings
 
 if TYPE_CHECKING:
+    from aiohttp import web
+
     from fmedge.dispatch import Dispatcher
+    from fmedge.models.child import Sandbox
     from fmedge.models.served import ServedModel
     from fmedge.replica.interface import Replica
     from fmedge.sched.profile import StepProfile
+    from fmedge.sched.provision.device import Device
     from fmedge.sched.provision.plan import PlannedReplica
     from fmedge.server.emulated import Emulation
     from fmedge.server.residency import ModelManager
@@ -52,7 +52,9 @@ class Backends:
         profiler: Profiler,
         kv: KvPlaces,
         emulation: Emulation | None = None,
+        looking: asyncio.Task[Sequence[Device]] | None = None,
     ) -> None:
+        """looking: a look at the devices that has begun, as `Provisioner` takes it."""
         self._config = config
         self._plans = plans
         self._profiler = profiler
@@ -60,13 +62,17 @@ class Backends:
         self._emulation = emulation
         self._engines: dict[str, tuple[str, EngineSettings]] = {}
         """Of each replica that was ever made, by name: its model and what it was loaded with."""
+        self._renderer: Sandbox | None = None
+        """For the first model's template, until that is served."""
         self._manager: ModelManager | None = None
         self._provisioner: Provisioner | None = None
         if config.server.placement != "manual":
             demand = () if emulation is None else emulation.cluster.demand
             look = None if emulation is None else emulation.look
             placements = Placements(config, plans, state, demand)
-            self._provisioner = Provisioner(config, placements, sla_promises(config), look=look)
+            self._provisioner = Provisioner(
+                config, placements, sla_promises(config), look=look, looking=looking
+            )
 
     async def start(self, dispatcher: Dispatcher) -> None:
         """Returns when every model serves that shall be loaded from the start.
@@ -79,9 +85,18 @@ class Backends:
                     dispatcher.add_replica(self._make(replica.name, plan.name, replica.engine))
         else:
             await self._start_planned(dispatcher, self._provisioner)
+        await asyncio.to_thread(self._start_renderer)
         await dispatcher.wait_ready(LOAD_TIMEOUT_S)
         if self._config.server.placement == "auto" and self._provisioner and self._manager:
             self._provisioner.watch(dispatcher, self._manager)
+
+    def _start_renderer(self) -> None:
+        """A child, while the model loads: a small one takes no longer."""
+        from fmedge.models.template import renderer
+
+        if not self._plans[0].metadata.is_embedding:
+            self._renderer = renderer()
+            self._renderer.start()
 
     async def _start_planned(self, dispatcher: Dispatcher, provisioner: Provisioner) -> None:
         from fmedge.sched.resident import ModelRule, ResidencySettings
@@ -108,6 +123,8 @@ class Backends:
 
     async def close(self) -> None:
         """No more decisions; replicas are the dispatcher's to close."""
+        if self._renderer is not None:
+            self._renderer.close()
         if self._provisioner is not None:
             await self._provisioner.close()
         if self._manager is not None:
@@ -178,7 +195,10 @@ class Backends:
                     path = plan.engine.model_path
                     await sizer.check_vocab(path)
                 ctx_size = longest_request(engines, loaded)
-                served[plan.name] = await asyncio.to_thread(serve_model, plan, path, ctx_size)
+                renderer, self._renderer = self._renderer, None
+                served[plan.name] = await asyncio.to_thread(
+                    serve_model, plan, path, ctx_size, renderer
+                )
         return served
 
     def _engines_of(self, plan: ModelPlan) -> dict[str, EngineSettings]:
@@ -189,6 +209,9 @@ class Backends:
 
     def add_routes(self, app: web.Application, dispatcher: Dispatcher) -> None:
         """What administrators ask and tell."""
+        from fmedge.server import admin
+        from fmedge.server.profiling import profile_handler
+
         manager, provisioner = self._manager, self._provisioner
         admin.add_routes(
             app,

@@ -64,6 +64,7 @@ async def gather(
     exclude: Sequence[str] = (),
     threads: int = 0,
     is_serving: bool = False,
+    may_measure: bool = True,
 ) -> tuple[Device, ...]:
     """`survey` without what only a person asks. Problems go to the log."""
     found = await survey(
@@ -74,6 +75,7 @@ async def gather(
         exclude=exclude,
         threads=threads,
         is_serving=is_serving,
+        may_measure=may_measure,
     )
     for problem in found.problems:
         log.warning("%s", problem)
@@ -89,6 +91,7 @@ async def survey(
     exclude: Sequence[str] = (),
     threads: int = 0,
     is_serving: bool = False,
+    may_measure: bool = True,
     prober: Callable[[str], Prober] = Prober,
 ) -> Survey:
     """Every device that plans may use.
@@ -97,7 +100,8 @@ async def survey(
     then those of `servers`, named as configured, else by endpoint, further ones of one server with
     "/1", "/2", ... behind it. folder: the state folder, where speeds are cached; None keeps none.
     refresh: measure again. exclude: names to leave out. threads: of the host; 0 as a model would
-    take. is_serving: models run here now, so only what was never measured is. prober: makes one
+    take. is_serving: models run here now, so only what was never measured is. may_measure False:
+    not even that, and figures are guessed where none are known. prober: makes one
     for an endpoint, "" for this machine.
     ConfigError for a wrong file or an unknown excluded name, DeviceError where not even this
     machine's devices can be asked.
@@ -107,7 +111,11 @@ async def survey(
         _check_excluded(exclude, [device.name for device in devices])
         reports = [_of_file(device) for device in devices if device.name not in exclude]
         return Survey(devices=tuple(reports))
-    look = _Look(DeviceCache(folder), refresh, frozenset(exclude), threads, is_serving, prober)
+    cache = DeviceCache(folder)
+    look = _Look(
+        cache, refresh, frozenset(exclude), threads, is_serving or not may_measure, may_measure,
+        prober,
+    )  # fmt: skip
     await look.at_this_machine()
     await look.at_servers(servers)
     look.save()
@@ -139,6 +147,7 @@ class _Look:
         exclude: frozenset[str],
         threads: int,
         is_serving: bool,
+        may_measure: bool,
         prober: Callable[[str], Prober],
     ) -> None:
         self.reports: list[DeviceReport] = []
@@ -150,6 +159,7 @@ class _Look:
         self._facts = host_facts()
         self._threads = threads or self._facts.num_threads
         self._is_serving = is_serving
+        self._may_measure = may_measure
         self._prober = prober
         self._is_changed = False
 
@@ -217,7 +227,7 @@ class _Look:
             for info, key in zip(infos, keys, strict=True)
             if info.kind != "cpu" and (self._refresh or self._cache.get(key) is None)
         ]
-        if not new:
+        if not new or not self._may_measure:
             return {}
         try:
             async with self._prober("") as second:
@@ -242,6 +252,8 @@ class _Look:
             self._is_serving or is_busy or not known.is_busy or now_s < known.measured_s + AGAIN_S
         ):
             return known
+        if not self._may_measure:
+            return None
         budget_s = HOST_BUDGET_S if info.kind == "cpu" else BUDGET_S
         try:
             speed = await prober.measure(info.name, threads=self._threads, budget_s=budget_s)

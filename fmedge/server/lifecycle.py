@@ -23,7 +23,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fmedge.config import Config, state_dir, unknown_variables
+from fmedge.config import EMBEDDED, Config, state_dir, unknown_variables
 from fmedge.errors import FmedgeError, UnavailableError
 from fmedge.server import access, listener, logs
 from fmedge.server.kv_places import KvPlaces
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from fmedge.models.served import ServedModel
     from fmedge.replica.interface import Replica
     from fmedge.sched.profile import StepProfile
+    from fmedge.sched.provision.device import Device
     from fmedge.server.backends import Backends
     from fmedge.server.emulated import Emulation
     from fmedge.types import EngineInfo
@@ -172,6 +173,8 @@ class _Server:
         self._tls = tls
         self._sockets = sockets
         self._stop = Stop(config.server.drain_timeout_s, lifeline_fd)
+        self._is_brief = lifeline_fd is not None
+        """It lives for one command."""
         self._models: dict[str, ServedModel] = {}
         self._emulation = emulation
         self._recorder = recorder
@@ -179,7 +182,18 @@ class _Server:
     async def serve(self) -> int:
         self._stop.watch()
         self._state.open()
-        backends = self._build_backends()
+        looking = self._begin_to_look()
+        try:
+            return await self._serve(looking)
+        finally:
+            if looking is not None:
+                looking.cancel()
+                await asyncio.gather(looking, return_exceptions=True)
+
+    async def _serve(self, looking: asyncio.Task[Sequence[Device]] | None) -> int:
+        # In a thread, because it takes long: the children that look at devices answer meanwhile.
+        await asyncio.to_thread(import_module, "fmedge.server.backends")
+        backends = self._build_backends(looking)
         dispatcher = build_dispatcher(self._config, backends.profile, self._recorder)
         for name in self._learned():
             relearn(self._state, name, partial(dispatcher.forecast.restore, name))
@@ -187,13 +201,18 @@ class _Server:
         keeping = asyncio.create_task(keep(self._state, dispatcher.forecast.save, is_over))
         runner: web.AppRunner | None = None
         try:
-            loading = await self._show_loading(dispatcher)
+            starting = asyncio.create_task(backends.start(dispatcher))
+            loading: web.AppRunner | None = None
             try:
-                if not await self._until_loaded(backends, dispatcher):
+                loading = await self._show_loading(dispatcher)
+                if not await self._until_loaded(starting):
                     return self._stop.exit_code
                 runner = await self._start_http(backends, dispatcher)
             finally:
-                await loading.cleanup()
+                starting.cancel()
+                await asyncio.wait((starting,))
+                if loading is not None:
+                    await loading.cleanup()
             self._say_ready()
             await self._stop.asked.wait()
             await self._stop.drain([dispatcher])
@@ -212,7 +231,19 @@ class _Server:
 
     # --- start ---
 
-    def _build_backends(self) -> Backends:
+    def _begin_to_look(self) -> asyncio.Task[Sequence[Device]] | None:
+        """At the devices, which takes a process or two; None where nothing here is planned for."""
+        if self._emulation is not None or self._config.server.placement == "manual":
+            return None
+        from fmedge.server.devices import gather
+
+        # A server that lives for one command has no time to measure.
+        folder = state_dir(self._config.server.state_dir)
+        return asyncio.create_task(
+            gather(servers=self._config.rpc, folder=folder, may_measure=not self._is_brief)
+        )
+
+    def _build_backends(self, looking: asyncio.Task[Sequence[Device]] | None) -> Backends:
         from fmedge.server.backends import Backends
         from fmedge.server.profiles import Profiler, ProfileStore
 
@@ -221,7 +252,9 @@ class _Server:
         store = ProfileStore(self._state.folder)
         reckon = None if emulation is None else emulation.reckoned
         profiler = Profiler(store, is_prior_only=server.profile == "prior", reckon=reckon)
-        return Backends(self._config, self._plans, self._state, profiler, self._kv, emulation)
+        return Backends(
+            self._config, self._plans, self._state, profiler, self._kv, emulation, looking
+        )
 
     def _learned(self) -> Sequence[str]:
         from fmedge.dispatch.forecast import LEARNED
@@ -236,9 +269,8 @@ class _Server:
         app = loading.loading_app(dispatcher.status)
         return await self._listen_with(web.AppRunner(app, access_log=None))
 
-    async def _until_loaded(self, backends: Backends, dispatcher: Dispatcher) -> bool:
+    async def _until_loaded(self, loaded: asyncio.Task[None]) -> bool:
         """False when told to stop before that."""
-        loaded = asyncio.create_task(backends.start(dispatcher))
         stopped = asyncio.create_task(self._stop.asked.wait())
         try:
             await asyncio.to_thread(import_module, "fmedge.http.app")  # while the workers load
@@ -249,9 +281,8 @@ class _Server:
         except UnavailableError as error:
             raise FmedgeError(str(error)) from error
         finally:
-            loaded.cancel()
             stopped.cancel()
-            await asyncio.wait((loaded, stopped))
+            await asyncio.wait((stopped,))
         return True
 
     async def _start_http(self, backends: Backends, dispatcher: Dispatcher) -> web.AppRunner:
@@ -261,9 +292,10 @@ class _Server:
         app = build_app(dispatcher, self._models, self._settings)
         backends.add_routes(app, dispatcher)
         runner = await self._listen_with(build_runner(app))
-        # What lives now lives until the end: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
+        if not self._is_brief:
+            # What lives now lives until the end: the collector need not look at it again.
+            gc.collect()
+            gc.freeze()
         return runner
 
     async def _listen_with(self, runner: web.AppRunner) -> web.AppRunner:
@@ -284,6 +316,16 @@ class _Server:
         )
         url = listener.url(self._sockets, self._config.server)
         note = "" if self._emulation is None else f" ({self._emulation.note})"
-        sys.stderr.write(f"fmedge: ready at {url} with {names}{note}\n")
+        sys.stderr.write(f"fmedge: ready at {url} with {names}{note}\n{self._banner()}")
         sys.stderr.flush()
         self._stop.say_ready()
+
+    def _banner(self) -> str:
+        """What users of the model that is part of fmedge should know; not where somebody wants
+        warnings alone, as `fmedge run` does of the server that it starts."""
+        from fmedge.models.embedded import demonstration
+
+        models = zip(self._plans, self._config.models, strict=True)
+        names = [plan.name for plan, model in models if model.model == EMBEDDED]
+        is_wanted = self._emulation is None and log.isEnabledFor(logging.INFO)
+        return demonstration(names[0], "fmedge serve --model") if names and is_wanted else ""

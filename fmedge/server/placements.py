@@ -23,6 +23,7 @@ from fmedge.config.demand import DemandConfig
 from fmedge.sched.provision.corrections import Corrections
 from fmedge.sched.provision.margins import Margins
 from fmedge.sched.provision.plan import DeviceUse, NoPlanError, Plan, PlannedReplica
+from fmedge.server.kept_plans import KeptPlans
 from fmedge.server.planning import load_streams, make_plan, model_request, stream_of
 from fmedge.server.state import StateStore
 
@@ -33,16 +34,11 @@ if TYPE_CHECKING:
     from fmedge.sched.provision.shape import ModelShape
     from fmedge.server.plan import ModelPlan
 
-PLAN, MARGINS, SPEEDS = "plan", "margins", "speeds"
+MARGINS, SPEEDS = "margins", "speeds"
 LEAST_CAPACITY = 0.8
 """A kept plan is used while devices have no more memory than it knew, but for this share."""
 
 log = logging.getLogger(__name__)
-
-
-class _Kept(Struct, frozen=True):
-    key: str
-    plan: Plan
 
 
 class Learned(Struct, frozen=True):
@@ -82,6 +78,7 @@ class Placements:
             for name in (*names_of(model), *plan.aliases, plan.name)
         }
         self._store = store
+        self._plans = KeptPlans(store.folder)
         self.learned = Learned.of(store)
         self._shapes: dict[str, tuple[ModelShape, ...]] = {}
         """Of what is planned, by its name, once its files have been read."""
@@ -121,7 +118,7 @@ class Placements:
         request = await asyncio.to_thread(self._request, devices, demand, running)
         key = self._key(request)
         is_first = running is None
-        kept = self._kept(key, request.devices) if is_first else None
+        kept = await asyncio.to_thread(self._kept, key, request.devices) if is_first else None
         if kept is not None:
             return kept
         try:
@@ -133,8 +130,7 @@ class Placements:
             plan = await self._make_apart(request)
         plan = self._by_model(plan)
         if is_first:
-            encoded = msgspec.json.encode(_Kept(key, plan))
-            await asyncio.to_thread(self._store.save, PLAN, encoded)
+            await asyncio.to_thread(self._plans.save, key, plan)
         return plan
 
     async def save(self) -> None:
@@ -234,23 +230,18 @@ class Placements:
         )
 
     def _kept(self, key: str, devices: Sequence[Device]) -> Plan | None:
-        """The plan of the last start, where nothing that it was made of has changed."""
-        try:
-            kept = msgspec.json.decode(self._store.load(PLAN) or b"", type=_Kept)
-        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError):
-            return None
+        """The plan of an earlier start, where nothing that it was made of has changed."""
+        plan = self._plans.load(key)
         capacity = {device.name: device.capacity_bytes for device in devices}
-        if kept.key != key or {use.name for use in kept.plan.devices} != set(capacity):
+        if plan is None or {use.name for use in plan.devices} != set(capacity):
             return None
-        for use in kept.plan.devices:
-            if max(_together(kept.plan, use)) > capacity[use.name]:
+        for use in plan.devices:
+            if max(_together(plan, use)) > capacity[use.name]:
                 return None
             if use.capacity_bytes < LEAST_CAPACITY * capacity[use.name]:
                 return None
-        devices_now = tuple(
-            replace(use, capacity_bytes=capacity[use.name]) for use in kept.plan.devices
-        )
-        return replace(kept.plan, devices=devices_now)
+        devices_now = tuple(replace(use, capacity_bytes=capacity[use.name]) for use in plan.devices)
+        return replace(plan, devices=devices_now)
 
     def _key(self, request: PlanRequest) -> str:
         """Of everything that a plan is made of, but for what differs from look to look: how much

@@ -16,6 +16,7 @@ from fmedge.errors import ConfigError, ModelFileError, ModelNotFoundError
 from fmedge.types import EngineInfo, EngineSettings
 
 if TYPE_CHECKING:
+    from fmedge.models.child import Sandbox
     from fmedge.models.metadata import ModelMetadata
     from fmedge.models.registry import ModelSource, Registry
     from fmedge.models.served import ServedModel
@@ -184,11 +185,13 @@ def longest_request(engines: Mapping[str, EngineSettings], loaded: Mapping[str, 
     return min(size for size in sizes if size)
 
 
-def serve_model(plan: ModelPlan, path: str, ctx_size: int) -> ServedModel:
+def serve_model(
+    plan: ModelPlan, path: str, ctx_size: int, sandbox: Sandbox | None = None
+) -> ServedModel:
     """The model as http needs it.
 
     path: of a file of it that a child process has survived; its vocabulary is read here. ctx_size:
-    of the longest request, which every replica can take.
+    of the longest request, which every replica can take. sandbox: for its template.
     """
     from fmedge._native.vocab import Vocab
     from fmedge.models.served import ServedModel
@@ -201,4 +204,5 @@ def serve_model(plan: ModelPlan, path: str, ctx_size: int) -> ServedModel:
         ctx_size=ctx_size,
         created=int(Path(plan.engine.model_path).stat().st_mtime),
         chat_template=plan.chat_template,
+        sandbox=sandbox,
     )

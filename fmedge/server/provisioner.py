@@ -80,13 +80,16 @@ class Provisioner:
         replanner: Replanner | None = None,
         *,
         look: Callable[[], Sequence[Device]] | None = None,
+        looking: asyncio.Task[Sequence[Device]] | None = None,
     ) -> None:
-        """look: what devices there are, in place of those of this machine and its servers."""
+        """look: what devices there are, in place of those of this machine and its servers.
+        looking: a look at those that has begun, for the first plan."""
         self._config = config
         self._placements = placements
         self._promises = promises
         self._replanner = replanner or Replanner()
         self._look_elsewhere = look
+        self._looking = looking
         self._devices: dict[str, Device] = {}
         self._plan: Plan | None = None
         self._why = "the server started"
@@ -99,7 +102,9 @@ class Provisioner:
 
     async def plan(self) -> Plan:
         """The first plan. NoPlanError and others where there is none."""
-        self._devices = {device.name: device for device in await self._look()}
+        looking, self._looking = self._looking, None
+        found = await (self._look() if looking is None else looking)
+        self._devices = {device.name: device for device in found}
         demand = self._placements.expected()
         plan = await self._placements.make(tuple(self._devices.values()), demand)
         for warning in plan.warnings:

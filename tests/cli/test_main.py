@@ -51,11 +51,10 @@ def test_python_m_fmedge_is_the_command() -> None:
         (["qqqq"], "there is no verb 'qqqq'"),
         (["--frob"], "--frob"),
         (["serve", "--frob"], "fmedge serve --help"),
-        (["serve"], "no model to serve"),
         (["serve", "--alias", "x"], "--alias needs a --model"),
         (["serve", "--model", "x", "--port", "x"], "--port: expected int"),
         (["config", "check", "/nowhere.toml"], "/nowhere.toml"),
-        (["run"], "model"),
+        (["run", " "], "prompt is empty"),
     ],
 )
 def test_usage_errors(args: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,7 +107,6 @@ async def test_a_server_that_does_not_measure(
         (["m.gguf", "--plot", "curves.txt"], 2, "must end in .png"),
         (["m.gguf", "--plot", "/nowhere/at/all.png"], 2, "no such folder"),
         (["/nowhere/m.gguf"], 1, "/nowhere/m.gguf"),
-        ([], 2, "no model to profile"),
         (["m", "--url", "http://127.0.0.1:1"], 1, "no server answers"),
     ],
 )

@@ -15,6 +15,7 @@ import pytest
 from fmedge.cli import rm
 from fmedge.cli.pull import ProgressBar
 from fmedge.cli.table import print_table, size
+from fmedge.models.embedded import PATH
 from fmedge.models.pull import PullProgress
 from tests.models.hub import FakeHub
 from tests.synthetic import cached
@@ -47,7 +48,8 @@ def test_pull_list_rm(fmedge: Command) -> None:
     assert (pulled.returncode, pulled.stderr) == (0, "")
     path = Path(json.loads(pulled.stdout)["path"])
     assert path.read_bytes() == cached("tiny").read_bytes()
-    (model,) = json.loads(fmedge("list", "--json").stdout)
+    own, model = json.loads(fmedge("list", "--json").stdout)
+    assert (own["name"], own["is_built_in"], model["is_built_in"]) == ("embedded", True, False)
     assert (model["name"], model["architecture"], model["quant"]) == ("org/tiny:Q8_0", "llama",
                                                                       "Q8_0")  # fmt: skip
     assert "org/tiny:Q8_0  llama" in fmedge("list").stdout
@@ -57,7 +59,19 @@ def test_pull_list_rm(fmedge: Command) -> None:
     assert path.exists()
     assert "freed" in fmedge("rm", "hf:org/tiny:Q8_0").stderr
     assert not path.exists()
-    assert json.loads(fmedge("list", "--json").stdout) == []
+    assert [left["name"] for left in json.loads(fmedge("list", "--json").stdout)] == ["embedded"]
+
+
+def test_the_embedded_model_is_there_and_stays(fmedge: Command) -> None:
+    assert [line.split()[0] for line in fmedge("list").stdout.splitlines()] == ["NAME", "embedded"]
+    assert "built in" in fmedge("list").stdout
+    pulled = fmedge("pull", "embedded", "--json", HF_HUB_OFFLINE="1")
+    assert json.loads(pulled.stdout)["path"] == str(PATH)
+    assert "nothing to fetch" in pulled.stderr
+    refused = fmedge("rm", "-y", "embedded", "org/none")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "cannot be removed" in refused.stderr
+    assert PATH.is_file()
 
 
 def test_run_fetches_what_is_missing(fmedge: Command) -> None:

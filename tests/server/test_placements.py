@@ -24,7 +24,7 @@ CPU = Device(
     source="measured",
 )  # fmt: skip
 
-SMALL = replace(CPU, memory_bytes=8 * MIB)
+SMALL = replace(CPU, memory_bytes=6 * MIB)
 """For either of two models, not for both."""
 
 

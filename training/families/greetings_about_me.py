@@ -136,7 +136,7 @@ ABOUT_ME: tuple[Topic, ...] = (
         intelligent? | Do you have a soul? | Are you married? | Can you see me? | Are you a
         genius? | Do you have a family? | Do you get tired? | Are you clever? | Are you
         dangerous? | Will you take over the world?""",
-        """Do you have dreams? | Can you feel? | Can you sleep? | Are you tired? | Do you have a
+        """Can you dream? | Can you feel? | Can you sleep? | Are you tired? | Do you have a
         friend?""",
     ),
     topic(

@@ -31,6 +31,8 @@ def _fill(source: Source, template: str) -> str:
     text = template
     for slot, pool in POOLS.items():
         mark = "{" + slot + "}"
+        if mark not in text:
+            continue
         # Of a short pool, the test's tenth may be empty.
         allowed = [entry for entry in pool if source.may_see(entry)] or pool
         while mark in text:

@@ -196,7 +196,8 @@ INVENTED: tuple[str, ...] = phrases(
     make? | What does a {word} say? | How many legs does a {word} have? | What is a baby
     {word} called? | What is the young of a {word} called? | What colour is a {word}? | What
     is the colour of a {word}? | What is a {word}? | What is an old {word}? | What are
-    {word}s? | What is {word}? | What does {word} mean? | Define {word}. | Explain what a
+    {word}s? | What is {word}? | What does {word} mean? | Define {word}. | Explain what {word}
+    means. | Explain what a
     {word} is. | What does a {word} do? | What does {word} stand for? | What is the meaning of
     {word}? | How big is a {word}? | What is the opposite of {word}? | What is the plural of
     {word}? | What is the past tense of {word}? | What is the chemical symbol of {word}? |

@@ -41,12 +41,11 @@ COUNTRIES = frozenset(
 )
 """Real countries, none of which may be made up by chance."""
 
-RARE = (
-    ["Texas", "California", "Bavaria", "Catalonia", "Tuscany", "Normandy", "Florida", "Ohio"]
-    + ["Atlantis", "Narnia", "Mordor", "Gondor", "Utopia", "Wonderland", "Siberia", "Yorkshire"]
-    + ["Bahrain", "Barbados", "Belize", "Benin", "Brunei", "Burundi", "Chad", "Comoros", "Djibouti"]
-    + ["Eritrea", "Gabon", "Grenada", "Kiribati", "Lesotho", "Liberia", "Malawi", "Mauritania"]
-    + ["Micronesia", "Nauru", "Palau", "Samoa", "Togo", "Tonga", "Tuvalu", "Vanuatu", "Alaska"]
+RARE = _listed(
+    """Texas California Bavaria Catalonia Tuscany Normandy Florida Ohio Atlantis Narnia Mordor
+    Gondor Utopia Wonderland Siberia Yorkshire Bahrain Barbados Belize Benin Brunei Burundi Chad
+    Comoros Djibouti Eritrea Gabon Grenada Kiribati Lesotho Liberia Malawi Mauritania Micronesia
+    Nauru Palau Samoa Togo Tonga Tuvalu Vanuatu Alaska"""
 )
 """Real or told-of places about which nothing is taught."""
 

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from fmedge.sched.provision import moves
 from fmedge.sched.provision.demand import demands_of
 from fmedge.sched.provision.device import Device
-from fmedge.sched.provision.evaluate import Evaluation, Evaluator, usual_request
+from fmedge.sched.provision.evaluate import Evaluation, Evaluator
 from fmedge.sched.provision.growth import MOST_IDLE_SLOTS
 from fmedge.sched.provision.placing import PlacedReplica
 from fmedge.sched.provision.plan import Rejected
 from fmedge.sched.provision.problems import steps_of
 from fmedge.sched.provision.request import Choice, ModelRequest, engine_of
-from fmedge.sched.provision.score import Served, Speed, serve_one
+from fmedge.sched.provision.score import Served, Speed
 from fmedge.sched.provision.split import Part, Split, explain
 from fmedge.sched.provision.words import gib, percent, rate, seconds
 
@@ -129,7 +129,7 @@ def _serve(evaluator: Evaluator, model: ModelRequest, choice: Choice, split: Spl
     engine = engine_of(model, choice)
     steps = steps_of(model.shapes[choice.shape], engine, ground.ranges(split), ground.by_name)
     speed = Speed(name="0", steps=steps, engine=engine)
-    return serve_one(speed, *usual_request(model, ground.request, choice))
+    return evaluator.served_alone(speed, model, choice)
 
 
 def _quantisations(

@@ -21,6 +21,7 @@ from fmedge.sched.provision.request import Choice, ModelRequest, PlanRequest, en
 from fmedge.sched.provision.score import (
     USER_OUTPUT,
     USER_PROMPT,
+    Plain,
     Score,
     Served,
     Speed,
@@ -194,10 +195,15 @@ class Evaluator:
                 model.shapes[replica.choice.shape], engine, replica.ranges, ground.by_name
             )
             speed = Speed(name="", steps=steps, engine=engine)
-            num_prompt, num_output = usual_request(model, ground.request, replica.choice)
-            self.steps[key] = speed, serve_one(speed, num_prompt, num_output)
+            self.steps[key] = speed, self.served_alone(speed, model, replica.choice)
         speed, served = self.steps[key]
         return Speed(name=str(number), steps=speed.steps, engine=speed.engine), served
+
+    def served_alone(self, speed: Speed, model: ModelRequest, choice: Choice) -> Served:
+        """The usual request, alone on a replica. On a single device few are tried."""
+        bodies = Plain if len(self.ground.devices) == 1 else None
+        tokens = usual_request(model, self.ground.request, choice)
+        return serve_one(speed, *tokens, bodies=bodies)
 
 
 def usual_request(model: ModelRequest, request: PlanRequest, choice: Choice) -> tuple[int, int]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from fmedge.sched.provision.columns import Column, Master
 from fmedge.sched.provision.filling import Incumbent, Room
-from fmedge.sched.provision.pricing import OFF, OWN, Classes, Replica, alike, compiled
+from fmedge.sched.provision.pricing import OFF, OWN, Classes, Replica, alike, bodies_for
 from fmedge.sched.provision.split import Floats, Ints, Problem, Split
 
 TOLERANCE = 1e-9
@@ -59,7 +59,7 @@ def best_joint(
 
     gap: stop when the cost is proven to be so near to the best, as a share. max_nodes: of the
     search tree; by default as many as take about a second. must_use: a device that the first
-    problem has to use. bodies: what has `cheapest_walk` and `solve`; None takes the compiled ones.
+    problem has to use. bodies: what has `cheapest_walk` and `solve`; None: see pricing.bodies_for.
     ValueError for problems of other devices.
     """
     capacity = np.ascontiguousarray(capacity, np.int64)
@@ -68,7 +68,7 @@ def best_joint(
     hosts = {problem.host for problem in problems}
     if {problem.num_devices for problem in problems} != {len(capacity)} or len(hosts) > 1:
         raise ValueError("problems and capacity are of different devices")
-    bodies = compiled() if bodies is None else bodies
+    bodies = bodies_for(len(capacity)) if bodies is None else bodies
     return _Search(problems, capacity, gap, must_use, bodies).run(max_nodes)
 
 

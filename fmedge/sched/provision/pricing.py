@@ -1,7 +1,8 @@
 """One replica at given prices of memory: what its cheapest walk costs, holds and charges.
 
-The rule: the only caller of the kernels. Devices that are alike in all that matters form a class,
-so that many of few kinds cost no more than few.
+The rule: the only caller of the kernels; over a single device, where there is one walk, the plain
+functions are done before compiled ones are loaded. Devices that are alike in all that matters form
+a class, so that many of few kinds cost no more than few.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fmedge.sched.provision import master, walk
 from fmedge.sched.provision.split import Ints, Part, Problem
 from fmedge.sched.provision.walk import FOUND, RELAXED
 
@@ -23,8 +25,18 @@ SMALL_WORK, LARGE_WORK = 8e6, 4e8
 """Steps (1 to 3 ns each) that one walk of many, or of one replica alone, may take to be exact."""
 
 
-def compiled() -> Any:
-    """What has `cheapest_walk`, compiled by the first use on a machine."""
+class Plain:
+    """The kernels' functions as they are written."""
+
+    cheapest_walk = staticmethod(walk.cheapest_walk)
+    solve = staticmethod(master.solve)
+
+
+def bodies_for(num_devices: int) -> Any:
+    """What has `cheapest_walk` and `solve`, compiled (by the first use on a machine) where there is
+    something to search."""
+    if num_devices == 1:
+        return Plain
     from fmedge.sched.provision import kernels  # numba: only where something is planned
 
     return kernels
@@ -107,7 +119,7 @@ class Replica:
     def __init__(self, problem: Problem, bodies: Any = None) -> None:
         self.problem = problem
         self.weight = float(problem.weight)
-        self._bodies = compiled() if bodies is None else bodies
+        self._bodies = bodies_for(problem.num_devices) if bodies is None else bodies
         self._sums = (
             _prefix(problem.cost_s, np.float64),
             _prefix(problem.nbytes, np.int64),

@@ -14,6 +14,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from fmedge.sched import estimate, gather
 from fmedge.sched.facts import Floats
 from fmedge.sched.fleet import Candidate, Column, Fleet, ReplicaFacts
 from fmedge.sched.provision.demand import Call
@@ -26,6 +27,16 @@ MISS_S = 60.0
 
 USER_PROMPT, USER_OUTPUT = 512, 128
 """Tokens of the request of the one user for whom a plan without demand is made."""
+
+
+class Plain:
+    """The kernels' functions as they are written, for a few calls: a millisecond each, where
+    compiled ones take a second to load."""
+
+    run = staticmethod(estimate.run)
+    draw_arrivals = staticmethod(gather.draw_arrivals)
+    add_member = staticmethod(gather.add_member)
+    drop_member = staticmethod(gather.drop_member)
 
 
 class Speed(Struct, frozen=True, kw_only=True):
