@@ -78,6 +78,7 @@ def test_a_schema_of_the_test_has_other_properties_than_any_trained() -> None:
         ("kind", {"const": "b"}, "b"),
         ("city", {"type": "string", "format": "date"}, "2025-01-15"),
         ("city", {"type": ["string", "null"]}, "Paris"),
+        ("age", {"anyOf": [{"type": "integer"}, {"type": "null"}], "default": None}, 30),
         ("parts", {"type": "array", "items": {"type": "string"}}, ["first", "second"]),
         ("parts", {"type": "array", "items": {"type": "integer"}, "minItems": 3}, [1, 2, 3]),
         ("colors", {"type": "array", "items": {"type": "string"}}, ["red", "green"]),

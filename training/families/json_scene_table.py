@@ -58,6 +58,17 @@ def _enum(name: str, clauses: str) -> Field:
     return _field(name, "enum", clauses, values.any_string)
 
 
+def _new_city(source: Source) -> str:
+    """A city that does not exist: whatever is told of it, nothing false is learned."""
+    return values.pseudo_word(source).title()
+
+
+_HOBBIES = (
+    *("reading", "chess", "tennis", "football", "swimming", "cooking", "painting", "dancing"),
+    *("hiking", "singing", "cycling", "fishing", "gardening", "skiing", "golf", "yoga", "running"),
+)
+_GENRES = ("comedy", "drama", "thriller", "romance", "mystery", "western", "satire", "tragedy")
+_PETS = ("cat", "dog", "rabbit", "hamster", "parrot", "horse", "turtle", "goldfish", "pony")
 _PERSON = (
     _integer("age years", 1, 99, "is {} years old; is {}; is aged {}"),
     _text("city town location", values.city, "lives in {}; is from {}; comes from {}"),
@@ -75,10 +86,6 @@ _PERSON = (
     _boolean("married is_married", "is married|is not married"),
     _boolean("vegetarian is_vegetarian", "is vegetarian|is not vegetarian; eats no meat|eats meat"),
     _boolean("has_car", "has a car|has no car; owns a car|does not own a car"),
-)
-_HOBBIES = (
-    *("reading", "chess", "tennis", "football", "swimming", "cooking", "painting", "dancing"),
-    *("hiking", "singing", "cycling", "fishing", "gardening", "skiing", "golf", "yoga", "running"),
 )
 _PRODUCT = (
     _number("price cost", 0, 200, "costs {} euros; costs ${}; has a price of {}; sells for {}"),
@@ -101,7 +108,6 @@ _BOOK = (
     _number("rating", 0, 4, "is rated {}; has a rating of {}"),
     _text("publisher", values.company, "was published by {}"),
 )
-_GENRES = ("comedy", "drama", "thriller", "romance", "mystery", "western", "satire", "tragedy")
 _FILM = (
     _text("director", values.full_name, "was directed by {}; is by {}"),
     _integer("year", 1920, 2030, "came out in {}; was made in {}; is from {}"),
@@ -145,7 +151,6 @@ _PET = (
     _number("weight", 1, 40, "weighs {} kg"),
     _boolean("vaccinated", "is vaccinated|is not vaccinated"),
 )
-_PETS = ("cat", "dog", "rabbit", "hamster", "parrot", "horse", "turtle", "goldfish", "pony")
 _SERVER = (
     _text("city location region", values.city, "is in {}; stands in {}; runs in {}"),
     _integer("port", 80, 65000, "listens on port {}; uses port {}"),
@@ -181,7 +186,7 @@ SCENES: tuple[Scene, ...] = (
     Scene(_text("title book", values.title, "{}; the book {}"), _BOOK),
     Scene(_text("title movie film", values.title, "{}; the film {}; the movie {}"), _FILM),
     Scene(_text("title event name", values.title, "the event {}; the meeting {}; {}"), _EVENT),
-    Scene(_text("name city", values.city, "{}; the city of {}"), _CITY),
+    Scene(_text("name city", _new_city, "{}; the city of {}"), _CITY),
     Scene(_text("order_id id order", values.code, "order {}; the order {}"), _ORDER),
     Scene(_text("name pet", values.first_name, "{}; our pet {}; my pet {}"), _PET),
     Scene(_text("name server host", values.pseudo_word, "server {}; the server {}"), _SERVER),

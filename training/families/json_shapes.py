@@ -20,6 +20,7 @@ _KINDS = (
     *("enum",) * 3,
     *("object",) * 2,
 )
+_MOST_TITLED = 4  # properties: with more, titles make a schema too long
 _ORDINARY = frozenset(_KINDS) - {"object"}
 
 
@@ -56,6 +57,8 @@ def invented(name: str, schema: Mapping[str, Any]) -> Any:
     What the schema says goes before what the name says, and that before the type's default.
     """
     name = snake(name)
+    if "anyOf" in schema:
+        return invented(name, schema["anyOf"][0])
     if "const" in schema:
         return schema["const"]
     if "enum" in schema:
@@ -175,13 +178,15 @@ def draw_object(
     plain: without title, description and the like. kinds: the only kinds of property, as words.
     """
     allowed = kinds.split() or [kind for kind in _KINDS if nested or kind in _ORDINARY]
-    style = source.pick((str, str, str, _camel)) if not plain else str
+    is_camel = not plain and source.chance(0.25)
     while True:
         properties: dict[str, Schema] = {}
         while len(properties) < num:
             kind = source.pick(allowed)
             name = draw_name(source, kind)
-            properties.setdefault(style(name), draw_property(source, kind, name))
+            properties.setdefault(
+                _camel(name) if is_camel else name, draw_property(source, kind, name)
+            )
         if plain or source.may_see(",".join(properties)):
             break
     schema: Schema = {"type": "object", "properties": properties}
@@ -197,9 +202,26 @@ def draw_object(
         schema = {"title": source.pick(tables.OBJECTS).capitalize(), **schema}
     if source.chance(0.05):
         schema = {"$schema": "http://json-schema.org/draft-07/schema#", **schema}
-    if source.chance(0.08):  # the order in which libraries print it
+    if source.chance(0.12) and num <= _MOST_TITLED:
+        schema = _as_generated(source, schema)
+    elif source.chance(0.05):
         schema = {key: schema[key] for key in sorted(schema)}
     return schema
+
+
+def _as_generated(source: Source, schema: Schema) -> Schema:
+    """The schema as libraries print one: sorted keywords, a title everywhere, null if optional."""
+    required = schema.get("required", ())
+    properties: dict[str, Schema] = {}
+    for name, part in schema["properties"].items():
+        shown = {**part, "title": name.replace("_", " ").title()}
+        if name not in required and part.get("type") in ("string", "integer", "number"):
+            shown = {"anyOf": [part, {"type": "null"}], "title": shown["title"]}
+            if source.chance(0.6):
+                shown["default"] = None
+        properties[name] = dict(sorted(shown.items()))
+    title = source.pick(tables.OBJECTS).capitalize()
+    return dict(sorted({**schema, "properties": properties, "title": title}.items()))
 
 
 def strict(schema: Mapping[str, Any]) -> Schema:

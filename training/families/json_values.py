@@ -182,6 +182,8 @@ def number(source: Source) -> float:
 
 def typed_value(source: Source, schema: Mapping[str, Any]) -> Any:
     """A value that fulfils a property's schema (no object)."""
+    if "anyOf" in schema:
+        return typed_value(source, schema["anyOf"][0])
     if "const" in schema:
         return schema["const"]
     if "enum" in schema:
