@@ -140,7 +140,7 @@ def typed(template: str, said: Mapping[str, str], source: Source, *, is_lower: b
 
 def can_join(tool: Tool) -> bool:
     """Whether "... X and Y" can only mean two calls of it."""
-    if not tool.params or tool.optional(0):
+    if not tool.params or tool.optional(0) or any(p.kind == "email" for p in tool.params[1:]):
         return False
     kind = tool.params[0].kind
     return kind in ("city", "country", "name", "code", "product", "room", "host", "email", "file")

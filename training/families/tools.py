@@ -114,7 +114,7 @@ def wrap(example: Example, source: Source) -> Example:
 
 def _conversation(source: Source, *, num_turns: int, last: str) -> Example:
     tools, spare = _tools(source)
-    while last == "missing" and not any(tool.bare for tool in tools):
+    while not _can_end(tools, last):
         tools, spare = _tools(source)
     declared = _declared(tools, source)
     messages: list[Message] = []
@@ -127,7 +127,8 @@ def _conversation(source: Source, *, num_turns: int, last: str) -> Example:
             key = _add_none(messages, spare, source)
             previous = None
             continue
-        if previous and source.chance(0.5) and _can_repeat(previous):
+        may_repeat = kind in ("call", "answer") and source.chance(0.5)
+        if may_repeat and previous and _can_repeat(previous):
             made = _repeat(messages, previous, source)
         elif kind == "parallel":
             made = _add_parallel(messages, declared, source)
@@ -144,6 +145,9 @@ def _conversation(source: Source, *, num_turns: int, last: str) -> Example:
                 text, values = typed("{a}", {"a": words}, source), [{0: value}]
             else:
                 text, values, _ = ask(one.tool, source)
+                if user(text) in messages:
+                    one = source.pick(declared)
+                    text, values, _ = ask(one.tool, source)
             messages.append(user(text))
             made = [_Call(one, values[0])]
         messages.append(calls(*(call.as_function for call in made)))
@@ -159,9 +163,15 @@ def _conversation(source: Source, *, num_turns: int, last: str) -> Example:
     )
 
 
+def _can_end(tools: list[Tool], last: str) -> bool:
+    if last == "missing":
+        return any(tool.bare for tool in tools)
+    return last != "parallel" or len(tools) > 1 or can_join(tools[0])
+
+
 def _tools(source: Source) -> tuple[list[Tool], Tool]:
     """The conversation's tools, and one that it lacks, of which nothing there is a stand-in."""
-    num = source.pick((1, 1, 2, 2, 2, 3, 3, 4, 5))
+    num = source.pick((1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 4, 5))
     if source.chance(0.5):
         *tools, spare = made_tools(source, num + 1)
         return tools, spare
