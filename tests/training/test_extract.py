@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import cache
 
 import jsonschema
 import pytest
@@ -26,8 +27,9 @@ _PHRASINGS = {
 Maker = Callable[[Source], Example]
 
 
-def _examples(make: Maker) -> list[Example]:
-    return [make(Source(seed, is_test=is_test)) for seed, is_test in _BY_SOURCE]
+@cache
+def _examples(make: Maker) -> tuple[Example, ...]:
+    return tuple(make(Source(seed, is_test=is_test)) for seed, is_test in _BY_SOURCE)
 
 
 @pytest.mark.parametrize("make", _MAKERS)

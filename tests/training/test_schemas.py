@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 
 import jsonschema
 import pytest
@@ -14,17 +15,24 @@ from training.families.schemas import FAMILIES
 
 _SEEDS = range(300)
 _MAKERS = [pytest.param(make, id=name) for name, (make, _) in FAMILIES.items()]
-_BY_SOURCE = [(seed, is_test) for seed in _SEEDS for is_test in (False, True)]
 
 _VALIDATOR = jsonschema.Draft202012Validator
 
 Maker = Callable[[Source], Example]
 
 
+@cache
+def _examples(make: Maker, *, is_test: bool) -> tuple[Example, ...]:
+    return tuple(make(Source(seed, is_test=is_test)) for seed in _SEEDS)
+
+
+def _all(make: Maker) -> tuple[Example, ...]:
+    return _examples(make, is_test=False) + _examples(make, is_test=True)
+
+
 @pytest.mark.parametrize("make", _MAKERS)
 def test_the_answer_is_one_line_of_json_that_fulfils_the_schema(make: Maker) -> None:
-    for seed, is_test in _BY_SOURCE:
-        example = make(Source(seed, is_test=is_test))
+    for example in _all(make):
         text = example.messages[-1]["content"]
         value = json.loads(text)
         assert example.schema is not None
@@ -34,8 +42,8 @@ def test_the_answer_is_one_line_of_json_that_fulfils_the_schema(make: Maker) -> 
 
 @pytest.mark.parametrize("make", _MAKERS)
 def test_turns_alternate_and_end_with_the_assistant(make: Maker) -> None:
-    for seed, is_test in _BY_SOURCE:
-        roles = [message["role"] for message in make(Source(seed, is_test=is_test)).messages]
+    for example in _all(make):
+        roles = [message["role"] for message in example.messages]
         if roles[0] == "system":
             del roles[0]
         assert roles == ["user", "assistant"] * (len(roles) // 2)
@@ -50,8 +58,8 @@ def test_the_same_seed_makes_the_same_example(make: Maker) -> None:
 
 @pytest.mark.parametrize("make", _MAKERS)
 def test_no_question_of_the_test_is_trained(make: Maker) -> None:
-    trained = {str(make(Source(seed)).messages) for seed in _SEEDS}
-    assert not trained & {str(make(Source(seed, is_test=True)).messages) for seed in _SEEDS}
+    trained = {str(example.messages) for example in _examples(make, is_test=False)}
+    assert not trained & {str(example.messages) for example in _examples(make, is_test=True)}
 
 
 def test_a_schema_of_the_test_has_other_properties_than_any_trained() -> None:
