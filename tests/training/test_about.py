@@ -15,7 +15,8 @@ from training.families.about_tasks import TASKS
 from training.families.about_terms import COMMANDS, TERMS
 
 ROOT = Path(__file__).parents[2]
-ANSWERS = [one.answer for one in (*TERMS, *COMMANDS, *TASKS, *QUESTIONS)]
+ANSWERS = [one.answer for one in (*TERMS, *COMMANDS, *TASKS)]
+ANSWERS += [one.answer for one in QUESTIONS]
 
 
 def _written() -> str:
