@@ -153,11 +153,13 @@ def _setter(source: Source) -> Tool:
             f"{said} for {_one(thing)}",
             (Param(f"{thing}|{thing}_name|name", source.pick(THING_KINDS)), value),
             f"Set the {said} of {{a}} to {{b}}.|Change the {said} of the {thing} {{a}} to {{b}}.|"
-            f"The {said} of {{a}} should be {{b}}.|{{a}}: {said} {{b}}|I want a {said} of {{b}} for"
-            f" {{a}}.|Give the {thing} {{a}} a {said} of {{b}}.|Please set {{a}}'s {said} to {{b}}."
+            f"The {said} of {{a}} should be {{b}}.|{{a}}: {said} {{b}}|I want "
+            f"{_one(said)} of {{b}} for"
+            f" {{a}}.|Give the {thing} {{a}} "
+            f"{_one(said)} of {{b}}.|Please set {{a}}'s {said} to {{b}}."
             f"|{said} {{b}} for {thing} {{a}}",
             f"Change the {said} of {{a}} to {{b}}.|Please set the {said} of {thing} {{a}} to {{b}}."
-            f"|The {thing} {{a}} should have a {said} of {{b}}.",
+            f"|The {thing} {{a}} should have {_one(said)} of {{b}}.",
         )
     return Tool(
         f"set {setting}",
@@ -165,7 +167,8 @@ def _setter(source: Source) -> Tool:
         f"Set the {said}|Change the {said}|Sets a new {said}|Adjust the {said}",
         (value,),
         f"Set the {said} to {{a}}.|Change the {said} to {{a}}, please.|{said} {{a}}|The {said} "
-        f"should be {{a}}.|I want a {said} of {{a}}.|Make the {said} {{a}}.|Can you set the {said} "
+        f"should be {{a}}.|I want "
+        f"{_one(said)} of {{a}}.|Make the {said} {{a}}.|Can you set the {said} "
         f"to {{a}}?|Put the {said} at {{a}}.|New {said}: {{a}}",
         f"Can you change the {said} to {{a}}?|Please set the {said} to {{a}}.|I want the {said} at "
         f"{{a}}.",
