@@ -47,7 +47,37 @@ def test_defaults_are_those_of_the_structs() -> None:
     loaded = load_config(environ={})
     assert loaded.server == ServerConfig()
     assert loaded.client == ClientConfig()
-    assert loaded.models == ()
+    assert [(m.model, m.name, m.engine) for m in loaded.models] == [
+        ("embedded", "embedded", EngineSettings(model_path=""))
+    ]
+
+
+def test_without_a_model_the_embedded_one_gets_the_settings(tmp_path: Path) -> None:
+    loaded = load(tmp_path, "[defaults]\nslots = 3\n", flags={"pinned": "true"})
+    (model,) = loaded.models
+    assert (model.model, model.engine.slots, model.pinned) == ("embedded", 3, True)
+    assert not loaded.is_narrowed
+    assert [m.model for m in load(tmp_path, "", env={"FMEDGE_MODEL": "m"}).models] == ["m"]
+
+
+def test_embedded_is_no_file_beside_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "embedded").touch()
+    text = "[[model]]\nmodel = 'embedded'\nname = 'chat'\nquantisations = ['./embedded']\n"
+    (model,) = load(tmp_path, text).models
+    assert (model.model, model.name) == ("embedded", "chat")
+    assert model.quantisations == (str(tmp_path / "embedded"),)
+
+
+@pytest.mark.parametrize("key", ["name = 'embedded'", "aliases = ['a', 'embedded']"])
+def test_no_other_model_is_called_embedded(tmp_path: Path, key: str) -> None:
+    text = f"[[model]]\nmodel = 'm.gguf'\n{key}\n"
+    for models in ([], [{"model": "embedded", "aliases": []}]):
+        with pytest.raises(ConfigError, match=r"m\.gguf: 'embedded' is the name of the model that"):
+            load(tmp_path, text, models=models)
+    with pytest.raises(ConfigError, match="call this one something else"):
+        load(tmp_path, "", models=[{"model": "m.gguf", "aliases": ["embedded"]}])
+    own = load(tmp_path, "[[model]]\nmodel = 'embedded'\nname = 'embedded'\naliases = ['a']\n")
+    assert own.models[0].aliases == ("a",)
 
 
 def test_later_layers_win(tmp_path: Path) -> None:

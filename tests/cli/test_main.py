@@ -54,7 +54,6 @@ def test_python_m_fmedge_is_the_command() -> None:
         (["serve", "--alias", "x"], "--alias needs a --model"),
         (["serve", "--model", "x", "--port", "x"], "--port: expected int"),
         (["config", "check", "/nowhere.toml"], "/nowhere.toml"),
-        (["run", " "], "prompt is empty"),
     ],
 )
 def test_usage_errors(args: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:

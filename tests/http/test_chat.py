@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
-from tests.http.conftest import REASONING, Endpoint, error_of, events_of, served, tokens_of
+from tests.http.conftest import (
+    REASONING,
+    Endpoint,
+    StartEndpoint,
+    error_of,
+    events_of,
+    served,
+    tokens_of,
+)  # fmt: skip
 
 TOOL = {
     "type": "function",
@@ -295,6 +304,21 @@ async def test_extensions_reach_the_sampler(endpoint: Endpoint):
     assert sampling.logit_bias == ((65, 5.0), (66, -100.0))
     assert (sent.ignore_eos, sent.min_tokens, sent.stop_token_ids) == (True, 3, (70,))
     assert (sent.cache_prompt, sent.priority) == (False, -10)
+
+
+async def test_what_a_model_recommends_holds_where_a_request_says_nothing(start: StartEndpoint):
+    model = served()
+    recommended = {"temperature": 0.0, "top_k": 20, "top_p": 0.5, "repeat_penalty": 1.5}
+    model.metadata = msgspec.structs.replace(model.metadata, sampling=recommended)
+    endpoint = await start(models=[model])
+    await body_of(await endpoint.chat())
+    sampling = endpoint.last.sampling
+    assert {key: getattr(sampling, key) for key in recommended} == recommended
+    assert sampling.min_p == 0
+    await body_of(await endpoint.chat(temperature=1, top_k=-1, repetition_penalty=1))
+    sampling = endpoint.last.sampling
+    assert (sampling.temperature, sampling.top_k, sampling.repeat_penalty) == (1, 0, 1)
+    assert sampling.top_p == 0.5
 
 
 async def test_seed_is_random_unless_given(endpoint: Endpoint):

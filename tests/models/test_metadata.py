@@ -73,6 +73,28 @@ def test_quant_falls_back_to_the_tensors() -> None:
     assert check_header(with_metadata(general__file_type=None)).quant == "F32"
 
 
+def test_recommended_sampling() -> None:
+    recommended = {"temp": 0.0, "top_k": 20, "top_p": 0.5, "min_p": 0, "penalty_repeat": 1.5,
+                   "penalty_last_n": -1, "mirostat": 2}  # fmt: skip
+    keys = {f"general__sampling__{key}": value for key, value in recommended.items()}
+    metadata = check_header(with_metadata(**keys))
+    assert metadata.sampling == {"temperature": 0.0, "top_k": 20, "top_p": 0.5, "min_p": 0.0,
+                                 "repeat_penalty": 1.5, "penalty_last_n": -1}  # fmt: skip
+    assert metadata.warnings == ()
+    assert check_header(header()).sampling == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("temp", -0.1), ("temp", float("nan")), ("temp", "hot"), ("top_k", 1.5), ("top_k", -1),
+     ("top_p", float("inf")), ("penalty_repeat", 0.0), ("penalty_last_n", 1 << 40)],
+)  # fmt: skip
+def test_impossible_sampling_is_passed_over_with_a_warning(key: str, value: Any) -> None:
+    metadata = check_header(with_metadata(**{f"general__sampling__{key}": value}))
+    assert metadata.sampling == {}
+    assert f"general.sampling.{key} is {value!r}" in metadata.warnings[0]
+
+
 def test_an_unknown_architecture_is_a_warning() -> None:
     changed = {"general.architecture": "new-arch"} | {
         key.replace("llama.", "new-arch."): value

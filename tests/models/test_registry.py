@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from fmedge.errors import ModelFileError, ModelNotFoundError
+from fmedge.models import embedded
+from fmedge.models.embedded import PATH
 from fmedge.models.registry import Registry
 from fmedge.models.stored import list_models
 from fmedge.types import GgufHeader
@@ -66,6 +68,32 @@ def test_stored_names(tmp_path: Path) -> None:
         registry.resolve("hf:org/one-GGUF:Q6_K")
     with pytest.raises(ModelNotFoundError, match="fmedge pull hf:org/none"):
         registry.resolve("hf:org/none")
+
+
+def test_embedded_is_what_the_package_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ("embedded", "embedded.gguf"):
+        (tmp_path / file).write_bytes(b"GGUF")
+    stored = store(tmp_path, "embedded/embedded", "embedded.gguf")
+    registry = Registry(
+        {"embedded": str(tmp_path / "embedded")}, cache_dir=tmp_path, model_dirs=[tmp_path]
+    )
+    source = registry.resolve("embedded")
+    assert (source.name, source.path, source.paths) == ("embedded", str(PATH), (str(PATH),))
+    for path in ("./embedded", "./embedded.gguf", str(tmp_path / "embedded")):
+        source = registry.resolve(path)
+        assert Path(source.path).parent == tmp_path
+        assert source.name == "./embedded"  # the name alone would mean the package's
+    assert registry.resolve("hf:embedded/embedded").path == str(stored)
+
+
+def test_a_package_without_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "PATH", tmp_path / "none.gguf")
+    with pytest.raises(ModelNotFoundError, match=r"missing.*none\.gguf.*--model PATH"):
+        Registry(cache_dir=tmp_path).resolve("embedded")
+    assert embedded.as_stored(lambda path: pytest.fail(path)) is None
 
 
 def test_the_newest_snapshot_stands_for_a_file(tmp_path: Path) -> None:
