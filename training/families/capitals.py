@@ -273,15 +273,21 @@ def make_capital_check(source: Source) -> Example:
     return Example(family="capital_check", messages=messages, key="Yes" if is_right else capital)
 
 
+_COMPLETE = tuple(
+    entry["x"]
+    for entry in CAPITALS.entries
+    if all(
+        any(entry["x"] == other["x"] for other in group.entries)
+        for group in (CONTINENTS, CURRENCIES, LANGUAGES)
+    )
+)
+"""The names of countries of which all is known that a conversation asks about."""
+
+
 def make_country_talk(source: Source) -> Example:
     """Two or three questions about one country, which only the first of them names."""
     groups = source.sample((CAPITALS, CONTINENTS, CURRENCIES, LANGUAGES), 4)
-    complete = [
-        entry
-        for entry in CAPITALS.entries
-        if all(any(entry["x"] == other["x"] for other in group.entries) for group in groups)
-    ]
-    asked_for = source.pick(complete)["x"]
+    asked_for = source.pick(_COMPLETE)
     first, *later = groups[: 3 if source.chance(0.3) else 2]
     entry = _by_name(first, asked_for)
     messages = [first.question(source, entry), first.reply(entry)]
