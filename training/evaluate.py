@@ -23,7 +23,7 @@ from fmedge.cli.private_server import PrivateServer
 from training import tokenizer as vocabulary
 from training.conversation import Example
 from training.judge import Answer, is_right
-from training.mix import SHARES, Mix, families
+from training.mix import SHARES, Mix, families, members_of
 
 MAX_TOKENS = 200
 SLOTS = 8
@@ -119,7 +119,9 @@ async def _chat(
     if example.tools:
         extra["tools"] = list(example.tools)
     if way == "constrained":
-        schema = {"name": "answer", "schema": example.schema, "strict": True}
+        # what the example says of values is for the judge: the model is to choose them
+        plain = {key: part for key, part in (example.schema or {}).items() if key != "const"}
+        schema = {"name": "answer", "schema": plain, "strict": True}
         extra["response_format"] = {"type": "json_schema", "json_schema": schema}
     done = await client.chat.completions.create(
         model=model,
@@ -163,6 +165,8 @@ def kind(example: Example) -> str:
     """What the example tests, in the words of the model card."""
     if example.messages[-1].get("tool_calls"):
         return "right tool, right arguments"
+    if example.messages[-2]["role"] == "tool":
+        return "answer from a tool's result"
     if example.tools:
         return "tools given, none called"
     if example.schema is not None:
@@ -172,11 +176,7 @@ def kind(example: Example) -> str:
 
 def _file(family: str) -> str:
     """The file of training/families that makes a family."""
-    from importlib import import_module
-
-    return next(
-        file for file in SHARES if family in import_module(f"training.families.{file}").FAMILIES
-    )
+    return next(file for file in SHARES if family in members_of(file))
 
 
 def table(results: list[Result]) -> str:

@@ -45,7 +45,9 @@ def is_right(example: Example, answer: Answer) -> bool:
     if example.is_exact:
         return answer.text.strip() == last["content"].strip()
     if example.key:
-        return re.search(rf"(?<![\w-]){re.escape(example.key)}(?!\w)", answer.text, re.I) is not None
+        return (
+            re.search(rf"(?<![\w-]){re.escape(example.key)}(?!\w)", answer.text, re.I) is not None
+        )
     return True
 
 

@@ -8,6 +8,7 @@ from importlib import import_module
 
 from training.conversation import Example, Source
 from training.families.remembering import OPENING
+from training.families.tools import wrap
 
 Make = Callable[[Source], Example]
 
@@ -28,9 +29,11 @@ SHARES = {
     "remembering": 0.03,
     "schemas": 0.08,
     "extract": 0.03,
-    "tools": 0.16,
+    "tools": 0.15,
+    "unfitting": 0.05,
 }
-"""The part of all examples that each file of training/families makes."""
+"""The part of all examples that each file of training/families makes; "unfitting" are other files'
+questions with tools at hand that do not help."""
 
 _SYSTEM = (
     "You are a helpful assistant.",
@@ -51,11 +54,26 @@ _SYSTEM = (
 )
 
 
+def members_of(file: str) -> dict[str, tuple[Make, float]]:
+    """name -> (what makes one example of it, its weight in that file)."""
+    if file == "unfitting":
+        return {"unfitting": (_unfitting, 1.0)}
+    members: dict[str, tuple[Make, float]] = import_module(f"training.families.{file}").FAMILIES
+    return members
+
+
+def _unfitting(source: Source) -> Example:
+    files = [file for file in SHARES if file not in ("tools", "unfitting", "schemas")]
+    members = members_of(source.pick(files))
+    make = source.rng.choices(list(members), [weight for _, weight in members.values()])
+    return wrap(members[make[0]][0](source), source)
+
+
 def families() -> dict[str, tuple[Make, float]]:
     """name -> (what makes one example of it, its part of all examples; they add up to 1)."""
     found: dict[str, tuple[Make, float]] = {}
     for file, share in SHARES.items():
-        members = import_module(f"training.families.{file}").FAMILIES
+        members = members_of(file)
         total = sum(weight for _, weight in members.values())
         for name, (make, weight) in members.items():
             found[name] = (make, share * weight / total)

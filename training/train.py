@@ -28,7 +28,7 @@ from training.conversation import Example
 from training.mix import Mix, families
 from training.model import Model, Shape
 
-STEP_TOKENS = 6144
+STEP_TOKENS = 4096
 PASS_TOKENS = 2048
 """Padded tokens of one forward and backward pass: enough for two cores, and near their caches."""
 WARM_UP_STEPS = 100
@@ -272,7 +272,7 @@ def _commit() -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
     parser.add_argument("folder", type=Path, help="where checkpoints and curves are kept")
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=4500)
     parser.add_argument("--step-tokens", type=int, default=STEP_TOKENS)
     parser.add_argument("--decay", type=float, default=0.4, help="part of the steps that slow down")
     parser.add_argument("--seed", type=int, default=1)
