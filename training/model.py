@@ -29,6 +29,10 @@ class Shape:
     rms_epsilon: float = 1e-6
 
 
+Turns = tuple[Tensor, Tensor]
+"""cos and sin of each token's position: [tokens, 1, key_length / 2] each."""
+
+
 class Attention(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -40,18 +44,18 @@ class Attention(nn.Module):
         self.q_norm = nn.RMSNorm(shape.key_length, shape.rms_epsilon)
         self.k_norm = nn.RMSNorm(shape.key_length, shape.rms_epsilon)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """x: [batch, time, embedding]."""
+    def forward(self, x: Tensor, turns: Turns, lengths: list[int]) -> Tensor:
+        """x: [tokens, embedding]."""
         shape = self.shape
-        batch, time, _ = x.shape
-        heads = self.qkv(x).view(batch, time, -1, shape.key_length)
-        q, k, v = heads.split((shape.head_count, shape.head_count_kv, shape.head_count_kv), dim=2)
-        q = _rotated(self.q_norm(q), cos, sin).transpose(1, 2)
-        k = _rotated(self.k_norm(k), cos, sin).transpose(1, 2)
-        mixed = F.scaled_dot_product_attention(
-            q, k, v.transpose(1, 2), is_causal=True, enable_gqa=True
-        )
-        return self.output(mixed.transpose(1, 2).reshape(batch, time, -1))
+        heads = self.qkv(x).view(len(x), -1, shape.key_length)
+        q, k, v = heads.split((shape.head_count, shape.head_count_kv, shape.head_count_kv), dim=1)
+        q, k = _rotated(self.q_norm(q), turns), _rotated(self.k_norm(k), turns)
+        mixed = [
+            F.scaled_dot_product_attention(*each, is_causal=True, enable_gqa=True)
+            for each in zip(*(heads.transpose(0, 1).split(lengths, 1) for heads in (q, k, v)),
+                            strict=True)
+        ]  # fmt: skip
+        return self.output(torch.cat(mixed, 1).transpose(0, 1).reshape(len(x), -1))
 
 
 class Block(nn.Module):
@@ -64,8 +68,8 @@ class Block(nn.Module):
         self.gate_up = nn.Linear(d, 2 * ff, bias=False)
         self.down = nn.Linear(ff, d, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        x = x + self.attn(self.attn_norm(x), cos, sin)
+    def forward(self, x: Tensor, turns: Turns, lengths: list[int]) -> Tensor:
+        x = x + self.attn(self.attn_norm(x), turns, lengths)
         gate, up = self.gate_up(self.ffn_norm(x)).chunk(2, dim=-1)
         return x + self.down(F.silu(gate) * up)
 
@@ -89,29 +93,28 @@ class Model(nn.Module):
             nn.init.zeros_(block.attn.output.weight)
             nn.init.zeros_(block.down.weight)
 
-    def hidden(self, tokens: Tensor) -> Tensor:
-        """tokens [batch, time] to normed hidden states [batch, time, embedding]."""
-        time = tokens.shape[1]
-        cos, sin = self.cos[:time, None], self.sin[:time, None]
+    def hidden(self, tokens: Tensor, lengths: list[int]) -> Tensor:
+        """Texts in a row, with no padding: tokens [sum of lengths] to normed hidden states
+        [sum of lengths, embedding]."""
+        at = torch.cat([torch.arange(length, device=tokens.device) for length in lengths])
+        turns = (self.cos[at, None], self.sin[at, None])
         x = self.embedding(tokens)
         for block in self.blocks:
-            x = block(x, cos, sin)
+            x = block(x, turns, lengths)
         return self.norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states [..., embedding] to logits [..., vocabulary]."""
         return F.linear(hidden, self.embedding.weight)
 
-    def loss(self, tokens: Tensor, weights: Tensor) -> Tensor:
-        """The sum over tokens[:, 1:] of -log p, weighted. tokens, weights: [batch, time].
+    def loss(self, tokens: Tensor, learned: Tensor, lengths: list[int]) -> Tensor:
+        """The sum of -log p over the learned tokens. tokens, learned: [sum of lengths].
 
-        Positions without weight cost no logits.
+        A text's first token is never learned. Positions before others cost no logits.
         """
-        states = self.hidden(tokens[:, :-1])
-        weights = weights[:, 1:]
-        at = weights > 0
-        losses = F.cross_entropy(self.logits(states[at]), tokens[:, 1:][at], reduction="none")
-        return (losses * weights[at]).sum()
+        at = learned.nonzero().squeeze(1)
+        states = self.hidden(tokens, lengths)[at - 1]
+        return F.cross_entropy(self.logits(states), tokens[at], reduction="sum")
 
 
 def _angles(shape: Shape) -> tuple[Tensor, Tensor]:
@@ -123,6 +126,7 @@ def _angles(shape: Shape) -> tuple[Tensor, Tensor]:
     return angles.cos().float(), angles.sin().float()
 
 
-def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def _rotated(x: Tensor, turns: Turns) -> Tensor:
+    cos, sin = turns
     first, second = x.chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)

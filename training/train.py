@@ -30,7 +30,7 @@ from training.model import Model, Shape
 
 STEP_TOKENS = 4096
 PASS_TOKENS = 2048
-"""Padded tokens of one forward and backward pass: enough for two cores, and near their caches."""
+"""Tokens of one forward and backward pass: enough for two cores, and near their caches."""
 WARM_UP_STEPS = 100
 MUON_LR = 0.02
 ADAM_LR = 0.003
@@ -62,8 +62,6 @@ class Run:
         self.renderer = renderer
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = Model(Shape(vocab_size=vocabulary.VOCAB_SIZE)).to(self.device)
-        if options.compile:
-            self.model.hidden = torch.compile(self.model.hidden, dynamic=True)  # type: ignore[method-assign]
         matrices = [p for p in self.model.blocks.parameters() if p.ndim == 2]
         others = [p for p in self.model.parameters() if all(p is not m for m in matrices)]
         self.optimizers = [
@@ -146,8 +144,9 @@ class Run:
                 total += len(encoded[0])
         num_learned = float(sum(learned.sum() for _, learned in examples))
         loss_sum = 0.0
-        for tokens, weights in passes(examples):
-            loss = self.model.loss(tokens.to(self.device), weights.to(self.device))
+        for group in passes(examples):
+            ids, learned, lengths = in_a_row(group)
+            loss = self.model.loss(ids.to(self.device), learned.to(self.device), lengths)
             (loss / num_learned).backward()
             loss_sum += loss.item()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -202,26 +201,28 @@ class Run:
         self.should_stop = True
 
 
-def passes(
-    examples: list[tuple[np.ndarray, np.ndarray]], limit: int = PASS_TOKENS
-) -> list[tuple[Tensor, Tensor]]:
-    """Examples of similar lengths together, padded: (tokens, weights) [batch, time] each."""
-    ordered = sorted(examples, key=lambda example: len(example[0]))
-    groups: list[list[tuple[np.ndarray, np.ndarray]]] = [[]]
-    for example in ordered:
-        if groups[-1] and (len(groups[-1]) + 1) * len(example[0]) > limit:
+Encoded = tuple[np.ndarray, np.ndarray]
+"""A conversation's token ids, and whether each is to be learned."""
+
+
+def passes(examples: list[Encoded]) -> list[list[Encoded]]:
+    """Conversations for one forward and backward pass each."""
+    groups: list[list[Encoded]] = [[]]
+    total = 0
+    for example in examples:
+        if groups[-1] and total + len(example[0]) > PASS_TOKENS:
             groups.append([])
+            total = 0
         groups[-1].append(example)
-    result = []
-    for group in groups:
-        time_steps = -(-len(group[-1][0]) // 16) * 16 + 1
-        tokens = np.zeros((len(group), time_steps), dtype=np.int64)
-        weights = np.zeros((len(group), time_steps), dtype=np.float32)
-        for row, (ids, learned) in enumerate(group):
-            tokens[row, : len(ids)] = ids
-            weights[row, : len(ids)] = learned
-        result.append((torch.from_numpy(tokens), torch.from_numpy(weights)))
-    return result
+        total += len(example[0])
+    return groups
+
+
+def in_a_row(examples: list[Encoded]) -> tuple[Tensor, Tensor, list[int]]:
+    """(token ids, whether each is learned, the conversations' lengths)."""
+    ids = torch.from_numpy(np.concatenate([ids for ids, _ in examples]))
+    learned = torch.from_numpy(np.concatenate([learned for _, learned in examples]))
+    return ids, learned, [len(ids) for ids, _ in examples]
 
 
 @torch.no_grad()
@@ -239,8 +240,8 @@ def check(
         for example in examples:
             ids, learned = renderer.encode(example)
             learned[: _last_turn(learned)] = False
-            tokens = torch.from_numpy(ids)[None].to(device)
-            best = model.logits(model.hidden(tokens[:, :-1]))[0].argmax(dim=-1).cpu().numpy()
+            states = model.hidden(torch.from_numpy(ids[:-1]).to(device), [len(ids) - 1])
+            best = model.logits(states).argmax(dim=-1).cpu().numpy()
             right[family].append(bool((best == ids[1:])[learned[1:]].all()))
     return {family: sum(results) / len(results) for family, results in right.items()}
 
@@ -279,7 +280,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--save-every", type=int, default=100)
     parser.add_argument("--check-every", type=int, default=500)
-    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     return parser.parse_args()
 
 
