@@ -22,10 +22,6 @@ from fmedge.errors import FmedgeError
 
 STOP_TIMEOUT_S = 10.0
 
-FOR_ONE = ("--policy", "least_outstanding", "--slots", "1")
-"""One client's requests come one at a time: there is nothing to estimate, no time to measure what
-estimates are made of, and the memory is the one conversation's. What the caller says wins."""
-
 
 class PrivateServer:
     """A context manager; `url` is where it answers once entered."""
@@ -62,7 +58,7 @@ class PrivateServer:
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
         self._lifeline = ours
-        command = [sys.executable, "-m", "fmedge", "serve", *FOR_ONE, *self._args]
+        command = [sys.executable, "-m", "fmedge", "serve", *self._args]
         command += ["--unix-socket", str(self._inside("http.sock"))]
         command += ["--lifeline-fd", str(theirs.fileno())]
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the server)

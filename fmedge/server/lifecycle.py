@@ -77,6 +77,10 @@ def run(
     sockets = listener.listen(config.server)
     try:
         plans = plan_models(config.models, config.replicas, is_narrowed=config.is_narrowed)
+        if lifeline_fd is not None:
+            from fmedge.server.for_one import for_one
+
+            config = for_one(config, plans)
         settings = http_settings(config, keys, plans)
         raise_file_limit()
         # A server that lives for one command uses what was learned, and leaves it as it is.

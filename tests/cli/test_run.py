@@ -164,6 +164,23 @@ def test_private_server_of_a_real_model() -> None:
     assert done.stdout.endswith("\n")
 
 
+def test_the_first_answer_waits_for_no_measurement_and_no_compiler(tmp_path: Path) -> None:
+    """With nothing known of this machine; what would be measured or compiled is not there."""
+    (tmp_path / "numba.py").write_text("raise ImportError('nobody needs it')\n")
+    command = [sys.executable, "-m", "fmedge", "run", str(cached("tiny")), "hi",
+               "--max-tokens", "3", "--threads", "1", "--ctx-size", "512"]  # fmt: skip
+    state = tmp_path / "state"
+    env = {**os.environ, "FMEDGE_PORT": "0", "PYTHONPATH": f"{tmp_path}:{ROOT}",
+           "XDG_STATE_HOME": str(state)}  # fmt: skip
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60,
+                              env=env, stdin=subprocess.DEVNULL)  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+        files = {file.name for file in (state / "fmedge").iterdir()}
+        assert files == {"plans"}
+    assert len(list((state / "fmedge" / "plans").glob("*.json"))) == 1
+
+
 def test_private_server_says_why_it_could_not_start(tmp_path: Path) -> None:
     broken = tmp_path / "x.gguf"
     broken.write_bytes(b"GGUX" * 100)

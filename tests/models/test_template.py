@@ -9,7 +9,7 @@ import pytest
 
 from fmedge.errors import ModelFileError, RequestError
 from fmedge.models.child import NotYetError, patience
-from fmedge.models.template import ChatTemplate, TemplateLimits
+from fmedge.models.template import ChatTemplate, TemplateLimits, renderer
 
 USER = [{"role": "user", "content": "Hi"}]
 CHATML_STYLE = """\
@@ -180,6 +180,23 @@ def test_a_renderer_that_died_is_replaced() -> None:
     assert template.render(USER) == first
     template.close()
     assert template.render(USER) == first
+    template.close()
+
+
+def test_a_renderer_that_was_started_early_is_the_one_that_renders() -> None:
+    sandbox = renderer()
+    sandbox.start()
+    child = sandbox._child
+    assert child is not None
+    sandbox.start()
+    assert sandbox._child is child
+    template = ChatTemplate(LLAMA_STYLE, sandbox=sandbox)
+    with patience(5.0), pytest.raises(NotYetError):  # it has yet to be told the template
+        template.render(USER)
+    first = template.render(USER)
+    assert sandbox._child is child
+    with patience(5.0):
+        assert template.render(USER) == first
     template.close()
 
 

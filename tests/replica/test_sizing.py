@@ -215,3 +215,20 @@ async def test_a_child_that_cannot_start_is_an_error() -> None:
     with pytest.raises(ErrandError, match="could not be started"):
         await asked.ask(b"a", 5.0)
     await asked.close()
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3moe", "gemma3"])
+async def test_on_a_host_alone_a_plan_says_just_what_its_one_placement_takes(
+    tmp_path: Path, sizer: Sizer, architecture: str
+) -> None:
+    path = shapes.write_shape(tmp_path / "m.gguf", architecture, num_layers=NUM_LAYERS)
+    shape = shape_of([read_header(path)])
+    base = settings(path)
+    host = next(device for device in DEVICES.values() if device.is_host)
+    sizing = await sizer.sizing(shape, base, [host])
+    ranges = ranges_of((NUM_LAYERS + 1,), 0)
+    engine = engine_of(ranges, shape, {host.name: host}, base)
+    rows = await sizer.size(str(path), engine, [host])
+    (exact,) = exact_memory(shape, engine, ranges, {host.name: host}, rows)
+    (planned,) = replica_memory(shape, engine, ranges, {host.name: host}, sizing)
+    assert planned.compute == exact.compute > 0

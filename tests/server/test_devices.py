@@ -314,3 +314,20 @@ async def test_a_server_may_not_be_called_like_a_device(look: Look) -> None:
         exclude=["127.0.0.1:1/3"],
     )  # fmt: skip
     assert len(found.problems) == 1
+
+
+async def test_where_there_is_no_time_to_measure_what_is_known_counts_and_else_a_guess(
+    look: Look,
+) -> None:
+    machine = Machine(infos=(CPU, info("CUDA0")), context_bytes=300 * MIB)
+    card = catalogue.find("NVIDIA GeForce RTX 4090")
+    assert card is not None
+    host, gpu = (report.device for report in (await look(machine, may_measure=False)).devices)
+    assert (host.source, gpu.source) == ("guess", "catalogue")
+    assert gpu.bandwidth_gb_s == card.bandwidth_gb_s
+    assert machine.measured == []
+    await look(machine)
+    assert machine.measured == ["CPU", "CUDA0"]
+    found = await look(machine, may_measure=False)
+    assert {report.device.source for report in found.devices} == {"measured"}
+    assert len(machine.measured) == 2

@@ -13,6 +13,7 @@ from fmedge.config import load_config
 from fmedge.sched.provision.demand import Demand, Spread
 from fmedge.sched.provision.device import Device
 from fmedge.sched.provision.plan import NoPlanError
+from fmedge.server.kept_plans import MAX_PLANS, KeptPlans
 from fmedge.server.placements import Placements
 from fmedge.server.plan import plan_models
 from fmedge.server.state import StateStore
@@ -112,3 +113,27 @@ async def test_what_loads_taught_is_left_free(tmp_path: Path) -> None:
     made.learned.margins.on_failure(CPU)
     plan = await made.make([CPU])
     assert plan.devices[0].capacity_bytes < CPU.capacity_bytes
+
+
+async def test_plans_are_kept_side_by_side_by_any_server_and_the_oldest_forgotten(
+    tmp_path: Path,
+) -> None:
+    brief = StateStore(tmp_path / "state", is_writer=False)
+    plan = await two_models(tmp_path, store=brief).make([CPU])
+    faster = await two_models(tmp_path, store=brief).make([replace(CPU, bandwidth_gb_s=40)])
+    again = await two_models(tmp_path, store=brief).make([CPU])
+    assert again.solve_ms == plan.solve_ms != faster.solve_ms
+    kept = KeptPlans(brief.folder)
+
+    def key(number: int, rest: int = 0) -> str:
+        return f"{number:032x}{rest:032x}"
+
+    for number in range(MAX_PLANS):
+        assert kept.save(key(number), plan)
+    assert len(list((tmp_path / "state" / "plans").glob("*.json"))) == MAX_PLANS
+    assert kept.load(key(1)) == plan
+    assert kept.load(key(1, 2)) is None  # another key with the same beginning
+    (tmp_path / "state" / "plans" / f"{1:032x}.json").write_bytes(b"{")
+    assert kept.load(key(1)) is None
+    assert KeptPlans(None).load(key(1)) is None
+    assert not KeptPlans(None).save(key(1), plan)

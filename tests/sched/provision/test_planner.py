@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from fmedge.sched.provision import evaluate, kernels, pricing
 from fmedge.sched.provision.memory import replica_memory
 from fmedge.sched.provision.plan import NoPlanError, Plan, Range
 from fmedge.sched.provision.planner import plan, rescore
@@ -289,3 +293,21 @@ def test_whatever_is_planned_fits(
     if host_gib:
         _is_sound(made, asked)
     assert all(d.used_bytes <= d.capacity_bytes for d in made.devices)
+
+
+def test_one_device_is_planned_for_as_compiled_code_would_and_without_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = request(model(dense(num_layers=32)), model(dense("small")), devices=(cpu(12.0),))
+    plain = plan(asked)
+    monkeypatch.setattr(pricing, "Plain", kernels)
+    monkeypatch.setattr(evaluate, "Plain", None)
+    assert plan(asked) == plain
+    code = (
+        "import sys\n"
+        "from fmedge.sched.provision.planner import plan\n"
+        "from tests.sched.provision.plan_cases import cpu, dense, model, request\n"
+        "assert plan(request(model(dense()), devices=(cpu(),))).replicas\n"
+        "assert 'numba' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
