@@ -171,6 +171,8 @@ def kind(example: Example) -> str:
         return "tools given, none called"
     if example.schema is not None:
         return "JSON fulfils its schema"
+    if example.family in ("plus", "minus"):
+        return "plus and minus"
     return _file(example.family)
 
 
@@ -207,6 +209,13 @@ def _print_wrong(result: Result) -> None:
     )
 
 
+def run(model: Path, num: int, wanted: list[str], show: int = 0) -> list[Result]:
+    """The results of a model served for this alone."""
+    args = ["--model", str(model), "--slots", str(SLOTS), "--log-level", "warning"]
+    with PrivateServer(args) as server:
+        return asyncio.run(evaluate(server.url, num, wanted, show))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
     parser.add_argument("model", type=Path, metavar="FILE.gguf")
@@ -214,10 +223,7 @@ def main() -> int:
     parser.add_argument("--family", action="append", default=[], help="these only (or files)")
     parser.add_argument("--show", type=int, default=0, metavar="N", help="wrong answers to show")
     options = parser.parse_args()
-    args = ["--model", str(options.model), "--slots", str(SLOTS), "--log-level", "warning"]
-    with PrivateServer(args) as server:
-        results = asyncio.run(evaluate(server.url, options.num, options.family, options.show))
-    print(table(results))
+    print(table(run(options.model, options.num, options.family, options.show)))
     return 0
 
 

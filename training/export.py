@@ -87,6 +87,7 @@ def _add_metadata(writer: gguf.GGUFWriter, shape: Shape, commit: str) -> None:
     writer.add_rope_freq_base(shape.rope_freq_base)
     writer.add_rope_dimension_count(shape.key_length)
     writer.add_vocab_size(shape.vocab_size)
+    writer.add_sampling_temp(0.0)  # one answer to each question is right
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0.value)
 
