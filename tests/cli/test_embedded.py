@@ -163,12 +163,13 @@ def test_run_without_a_model() -> None:
 
 def test_serve_without_a_model(tmp_path: Path) -> None:
     (tmp_path / "embedded").write_text("no model: a file that happens to be here")
-    with serve(tmp_path, ["--alias", "demo", "--model", "embedded", "--threads", "1"]) as server:
+    quick = ["--threads", "1", "--placement", "manual", "--profile", "prior"]
+    with serve(tmp_path, ["--alias", "demo", "--model", "embedded", *quick]) as server:
         with urllib.request.urlopen(f"{server.url}/v1/models") as answer:
             cards = json.load(answer)["data"]
         assert [card["id"] for card in cards] == ["embedded", "demo"]
         assert {card["root"] for card in cards} == {"embedded"}
-    with serve(tmp_path, ["--threads", "1"], env={"FMEDGE_LOG_FORMAT": "json"}) as server:
+    with serve(tmp_path, quick, env={"FMEDGE_LOG_FORMAT": "json"}) as server:
         with urllib.request.urlopen(f"{server.url}/v1/models/embedded") as answer:
             assert json.load(answer)["meta"]["size"] == embedded.PATH.stat().st_size
         banner = demonstration("embedded", "fmedge serve --model")
