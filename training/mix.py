@@ -14,19 +14,19 @@ Make = Callable[[Source], Example]
 
 SHARES = {
     "arithmetic": 0.16,
-    "measures": 0.04,
-    "dates": 0.04,
-    "counting": 0.03,
-    "capitals": 0.09,
-    "facts": 0.09,
+    "measures": 0.03,
+    "dates": 0.03,
+    "counting": 0.02,
+    "capitals": 0.11,
+    "facts": 0.13,
     "lists": 0.03,
     "greetings": 0.05,
-    "about": 0.08,
-    "unknown": 0.07,
-    "spelling": 0.04,
+    "about": 0.07,
+    "unknown": 0.06,
+    "spelling": 0.03,
     "echo": 0.05,
-    "formats": 0.05,
-    "remembering": 0.03,
+    "formats": 0.04,
+    "remembering": 0.02,
     "schemas": 0.08,
     "extract": 0.03,
     "tools": 0.15,
@@ -34,6 +34,10 @@ SHARES = {
 }
 """The part of all examples that each file of training/families makes; "unfitting" are other files'
 questions with tools at hand that do not help."""
+
+_LONG = ("schemas", "extract", "tools", "unfitting")
+_LONG_AT_FIRST = 0.25
+_ALL_LONG_FROM_STEP = 1600
 
 _SYSTEM = (
     "You are a helpful assistant.",
@@ -89,18 +93,25 @@ class Mix:
         self._makers = {name: make for name, (make, _) in known.items()}
         self._names = list(known)
         self._shares = [share for _, share in known.values()]
+        long = {name for file in _LONG for name in members_of(file)}
+        self._is_long = [name in long for name in self._names]
 
-    def training(self, seed: int | str) -> Example:
-        """A conversation to learn from: one or several in a row, at times with a system message."""
+    def training(self, seed: int | str, step: int | None = None) -> Example:
+        """A conversation to learn from: one or several in a row, at times with a system message.
+
+        In early steps long ones are rare: what short ones teach costs less, and long ones lean on
+        it. step None: as in late ones.
+        """
         source = Source(f"train {seed}")
-        example = self._one(source)
+        shares = self._shares_at(step)
+        example = self._one(source, shares)
         if not example.tools and source.chance(0.4):
             for _ in range(source.pick((1, 1, 2, 3))):
-                more = self._one(source)
+                more = self._one(source, shares)
                 if _may_follow(more):
                     messages = (*example.messages, *more.messages)
                     example = replace(more, messages=messages)
-        if example.messages[0]["role"] != "system" and source.chance(0.25):
+        if example.messages[0]["role"] != "system" and source.chance(0.2):
             system = {"role": "system", "content": source.pick(_SYSTEM)}
             example = replace(example, messages=(system, *example.messages))
         return example
@@ -109,8 +120,15 @@ class Mix:
         """One of a family's examples in which something was kept back from training."""
         return self._makers[family](Source(f"test {family} {seed}", is_test=True))
 
-    def _one(self, source: Source) -> Example:
-        (name,) = source.rng.choices(self._names, self._shares)
+    def _shares_at(self, step: int | None) -> list[float]:
+        if step is None or step >= _ALL_LONG_FROM_STEP:
+            return self._shares
+        factor = _LONG_AT_FIRST + (1 - _LONG_AT_FIRST) * step / _ALL_LONG_FROM_STEP
+        pairs = zip(self._shares, self._is_long, strict=True)
+        return [share * factor if is_long else share for share, is_long in pairs]
+
+    def _one(self, source: Source, shares: list[float]) -> Example:
+        (name,) = source.rng.choices(self._names, shares)
         return self._makers[name](source)
 
 

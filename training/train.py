@@ -88,9 +88,9 @@ class Run:
             print(f"note: begun at commit {state['commit']}, this is {self.commit}", flush=True)
         print(f"resumed after step {self.step:,}", flush=True)
 
-    def save(self) -> None:
+    def save(self, name: str = "checkpoint.pt") -> None:
         """Whole, or not at all."""
-        path = self.options.folder / "checkpoint.pt"
+        path = self.options.folder / name
         partial = path.with_suffix(".partial")
         state = {
             "shape": asdict(self.model.shape),
@@ -111,6 +111,8 @@ class Run:
         options = self.options
         losses: list[float] = []
         while self.step < options.steps and not self.should_stop:
+            if self.step == self._first_decaying():
+                self.save("level.pt")
             started_s = time.monotonic()
             losses.append(self._train_step())
             self.trained_s += time.monotonic() - started_s
@@ -138,7 +140,7 @@ class Run:
         examples, total = [], 0
         while total < self.options.step_tokens:
             seed = f"{self.options.seed} {self.step} {len(examples)}"
-            encoded = self.renderer.encode(self.mix.training(seed))
+            encoded = self.renderer.encode(self.mix.training(seed, self.step))
             if len(encoded[0]) <= self.model.shape.context_length:
                 examples.append(encoded)
                 total += len(encoded[0])
@@ -157,10 +159,15 @@ class Run:
         self.num_tokens += total
         return loss_sum / num_learned
 
+    def _first_decaying(self) -> int:
+        """The step from which on the rate falls. What is there before it can be trained longer:
+        level.pt in place of checkpoint.pt, with more steps."""
+        return self.options.steps - max(1, int(self.options.steps * self.options.decay))
+
     def _schedule(self) -> float:
         """Part of the full learning rate: up quickly, level, and down to zero in the end."""
-        decay_steps = max(1, int(self.options.steps * self.options.decay))
-        left = (self.options.steps - self.step) / decay_steps
+        steps = self.options.steps
+        left = (steps - self.step) / (steps - self._first_decaying())
         return min((self.step + 1) / WARM_UP_STEPS, left, 1.0)
 
     def _report(self, losses: list[float]) -> None:

@@ -12,8 +12,15 @@ from tests.training.number_families import (
 )
 from training.conversation import Source
 from training.families import arithmetic_phrasings as phrasings
-from training.families.arithmetic import FAMILIES, make_comparison, make_minus, make_plus
+from training.families.arithmetic import (
+    FAMILIES,
+    make_comparison,
+    make_minus,
+    make_plus,
+    written,
+)
 
+_STEP = re.compile(r"-?\d+( [-+*/] \d+){1,2}|-\(\d+( [-+] \d+){1,2}\)")
 _PAIRS = (
     *phrasings.BY_OPERATION.values(),
     *phrasings.PROBLEMS.values(),
@@ -46,10 +53,11 @@ def test_every_sum_is_right(name: str) -> None:
                 a, b, quotient, rest = map(int, re.findall(r"\d+", text))
                 assert divmod(a, b) == (quotient, rest)
             elif "=" in text:
-                left, right = text.split(" = ")
-                # Only digits and signs are evaluated.
-                assert re.fullmatch(r"-?\d+( [-+*/] \d+){1,2}", left), text
-                assert eval(left) == int(right), text
+                *steps, result = text.split(" = ")
+                for step in steps:
+                    # Only digits, signs and parentheses are evaluated.
+                    assert _STEP.fullmatch(step), text
+                    assert eval(step) == int(result), text
             else:
                 assert re.search(r"larger than|smaller than|are equal|not defined", text)
 
@@ -74,7 +82,7 @@ def test_the_numbers_of_a_sum_are_those_of_the_question() -> None:
             question, answer = (message["content"] for message in example.messages)
             asked = re.findall(r"\d+", question)
             if asked:
-                assert sorted(asked) == sorted(re.findall(r"\d+", answer.split("=")[0]))
+                assert sorted(asked) == sorted(re.findall(r"\d+", answer.split(" = ")[0]))
 
 
 def test_sums_of_the_test_are_not_trained() -> None:
@@ -88,3 +96,18 @@ def test_sums_of_the_test_are_not_trained() -> None:
 def test_everyday_sums_are_always_trained() -> None:
     trained = {last_answer(make_plus(Source(seed))) for seed in range(12_000)}
     assert {"2 + 2 = 4.", "1 + 1 = 2.", "5 + 5 = 10."} <= trained
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ((47, "+", 38), "47 + 38 = 70 + 15 = 85."),
+        ((40, "+", 30), "40 + 30 = 70."),
+        ((52, "-", 17), "52 - 17 = 42 - 7 = 35."),
+        ((23, "-", 57), "23 - 57 = -(57 - 23) = -(37 - 3) = -34."),
+        ((-30, "+", 12), "-30 + 12 = -(30 - 12) = -(20 - 2) = -18."),
+        ((632, "-", 285), "632 - 285 = 432 - 85 = 352 - 5 = 347."),
+    ],
+)
+def test_the_steps_of_a_sum(question: tuple[int, str, int], answer: str) -> None:
+    assert written(*question) == answer

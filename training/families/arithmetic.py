@@ -1,4 +1,7 @@
-"""Sums with whole numbers: whatever the wording, the answer is "47 + 38 = 85."."""
+"""Sums with whole numbers: whatever the wording, the answer is "47 + 38 = 70 + 15 = 85.".
+
+The step in between is what makes sums learnable for so small a model: each part is a small table.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +33,40 @@ def _value(a: int, op: str, b: int) -> int:
     return _VALUE[op](a, b)
 
 
-def _sum(a: int, op: str, b: int) -> str:
-    return f"{a} {op} {b} = {_value(a, op, b)}."
+def written(a: int, op: str, b: int) -> str:
+    """The answer, with the steps to it."""
+    return " = ".join([f"{a} {op} {b}", *_steps(a, op, b), str(_value(a, op, b))]) + "."
+
+
+def _steps(a: int, op: str, b: int) -> list[str]:
+    """What stands between a sum and its result: "70 + 15" for 47 + 38, "42 - 7" for 52 - 17."""
+    if op == "+":
+        if a < 0 or b < 0:
+            small, large = sorted((a, b))
+            if large <= 0:
+                return _negated(-small, "+", -large)
+            if -small > large:
+                return _negated(-small, "-", large)
+            return [f"{large} - {-small}", *_steps(large, "-", -small)]
+        parts = [a // 100 * 100 + b // 100 * 100, a // 10 % 10 * 10 + b // 10 % 10 * 10]
+        parts = [part for part in (*parts, a % 10 + b % 10) if part]
+        return [" + ".join(map(str, parts))] if len(parts) > 1 else []
+    if op == "-":
+        if a < 0:
+            return _negated(-a, "+", b)
+        if b > a:
+            return _negated(b, "-", a)
+        steps = []
+        for unit in (100, 10):
+            if b >= unit and b % unit:
+                a, b = a - b // unit * unit, b % unit
+                steps.append(f"{a} - {b}")
+        return steps
+    return []
+
+
+def _negated(a: int, op: str, b: int) -> list[str]:
+    return [f"-({step})" for step in (f"{a} {op} {b}", *_steps(a, op, b))]
 
 
 def _is_allowed(source: Source, a: int, op: str, b: int) -> bool:
@@ -48,13 +83,13 @@ def _pair(source: Source, op: str, *, given: int | None = None) -> tuple[int, in
     """Two operands of plus or minus, the first one given or drawn; mostly of up to two digits."""
     while True:
         share = source.rng.random()
-        largest = 10 if share < 0.1 else 99 if share < 0.82 else 999
+        largest = 10 if share < 0.1 else 99 if share < 0.93 else 999
         a, b = _operand(source, largest), _operand(source, largest)
-        if share > 0.96:
+        if share > 0.985:
             a = source.pick((100, 100, 200, 300, 500, 1000))
-        elif share > 0.93:
+        elif share > 0.97:
             b = _operand(source, 99)
-        elif 0.1 < share < 0.14:
+        elif 0.1 < share < 0.12:
             a = -source.rng.randint(1, 50)
         if given is not None:
             a = given
@@ -81,7 +116,7 @@ def make_minus(source: Source) -> Example:
 
 
 def _single(source: Source, a: int, op: str, b: int, family: str) -> Example:
-    return answered(family, (_ask(source, op, a, b), _sum(a, op, b)), key=str(_value(a, op, b)))
+    return answered(family, (_ask(source, op, a, b), written(a, op, b)), key=str(_value(a, op, b)))
 
 
 def make_times(source: Source) -> Example:
@@ -129,7 +164,7 @@ def make_word_problem(source: Source) -> Example:
         a=a, b=b, name=name, other=other, things=source.pick(_THINGS)
     )
     question = as_typed(source, question)
-    return answered("word_problem", (question, _sum(a, op, b)), key=str(_value(a, op, b)))
+    return answered("word_problem", (question, written(a, op, b)), key=str(_value(a, op, b)))
 
 
 def make_three_numbers(source: Source) -> Example:
@@ -139,9 +174,8 @@ def make_three_numbers(source: Source) -> Example:
             break
     phrase = source.phrase(phrasings.THREE_TRAINED, phrasings.THREE_KEPT_BACK)
     question = as_typed(source, phrase.format(a=a, b=b, c=c))
-    return answered(
-        "three_numbers", (question, f"{a} + {b} + {c} = {a + b + c}."), key=str(a + b + c)
-    )
+    answer = f"{a} + {b} + {c} = {written(a + b, '+', c)}"
+    return answered("three_numbers", (question, answer), key=str(a + b + c))
 
 
 def make_double_or_half(source: Source) -> Example:
@@ -151,11 +185,11 @@ def make_double_or_half(source: Source) -> Example:
         while not _is_allowed(source, a, "+", a):
             a = _operand(source, 99)
         phrase = source.phrase(phrasings.DOUBLE_TRAINED, phrasings.DOUBLE_KEPT_BACK)
-        answer, key = _sum(a, "+", a), str(2 * a)
+        answer, key = written(a, "+", a), str(2 * a)
     else:
         a = 2 * _operand(source, 50)
         phrase = source.phrase(phrasings.HALF_TRAINED, phrasings.HALF_KEPT_BACK)
-        answer, key = _sum(a, "/", 2), str(a // 2)
+        answer, key = written(a, "/", 2), str(a // 2)
     return answered("double_or_half", (as_typed(source, phrase.format(a=a)), answer), key=key)
 
 
@@ -185,7 +219,7 @@ def make_follow_up(source: Source) -> Example:
     op = source.pick("+-")
     a, b = _pair(source, op)
     result = _value(a, op, b)
-    first = (_ask(source, op, a, b), _sum(a, op, b))
+    first = (_ask(source, op, a, b), written(a, op, b))
     op = source.pick("+-")
     trained, kept_back = phrasings.NEXT[op]
     if source.chance(0.35):
@@ -194,7 +228,7 @@ def make_follow_up(source: Source) -> Example:
     else:
         a, b = _pair(source, op, given=result)
     question = source.phrase(trained, kept_back).format(a=a, b=b, op=op)
-    second = (as_typed(source, question), _sum(a, op, b))
+    second = (as_typed(source, question), written(a, op, b))
     return answered("sum_follow_up", first, second, key=str(_value(a, op, b)))
 
 
