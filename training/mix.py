@@ -37,7 +37,7 @@ questions with tools at hand that do not help."""
 
 _LONG = ("schemas", "extract", "tools", "unfitting")
 _LONG_AT_FIRST = 0.25
-_ALL_LONG_FROM_STEP = 1600
+_ALL_LONG_FROM_STEP = 4000
 
 _SYSTEM = (
     "You are a helpful assistant.",

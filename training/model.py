@@ -107,14 +107,12 @@ class Model(nn.Module):
         """Hidden states [..., embedding] to logits [..., vocabulary]."""
         return F.linear(hidden, self.embedding.weight)
 
-    def loss(self, tokens: Tensor, learned: Tensor, lengths: list[int]) -> Tensor:
-        """The sum of -log p over the learned tokens. tokens, learned: [sum of lengths].
-
-        A text's first token is never learned. Positions before others cost no logits.
-        """
-        at = learned.nonzero().squeeze(1)
-        states = self.hidden(tokens, lengths)[at - 1]
-        return F.cross_entropy(self.logits(states), tokens[at], reduction="sum")
+    def losses(self, tokens: Tensor, lengths: list[int]) -> Tensor:
+        """-log p of each token in nats, 0 for the first of each text: [sum of lengths]."""
+        states = self.hidden(tokens, lengths)[:-1]
+        losses = F.cross_entropy(self.logits(states), tokens[1:], reduction="none")
+        first = torch.tensor(lengths[:-1], device=tokens.device).cumsum(0) - 1
+        return F.pad(losses.index_fill(0, first, 0.0), (1, 0))
 
 
 def _angles(shape: Shape) -> tuple[Tensor, Tensor]:

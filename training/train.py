@@ -28,12 +28,14 @@ from training.conversation import Example
 from training.mix import Mix, families
 from training.model import Model, Shape
 
-STEP_TOKENS = 4096
+STEP_TOKENS = 2048
 PASS_TOKENS = 2048
 """Tokens of one forward and backward pass: enough for two cores, and near their caches."""
-WARM_UP_STEPS = 100
+WARM_UP_STEPS = 150
 MUON_LR = 0.02
 ADAM_LR = 0.003
+CONTEXT_WEIGHT = 0.3
+"""Of tokens that others wrote, where the assistant's count 1: reading helps to learn writing."""
 TOKENIZER_EXAMPLES = 40_000
 TEST_EXAMPLES = 12
 """Of each family, at each check."""
@@ -116,7 +118,7 @@ class Run:
             started_s = time.monotonic()
             losses.append(self._train_step())
             self.trained_s += time.monotonic() - started_s
-            if self.step % 20 == 0 or self.step == options.steps:
+            if self.step % 50 == 0 or self.step == options.steps:
                 self._report(losses)
                 losses = []
             if self.step % options.save_every == 0:
@@ -148,9 +150,11 @@ class Run:
         loss_sum = 0.0
         for group in passes(examples):
             ids, learned, lengths = in_a_row(group)
-            loss = self.model.loss(ids.to(self.device), learned.to(self.device), lengths)
-            (loss / num_learned).backward()
-            loss_sum += loss.item()
+            losses = self.model.losses(ids.to(self.device), lengths)
+            learned = learned.to(self.device)
+            weighted = torch.where(learned, losses, CONTEXT_WEIGHT * losses)
+            (weighted.sum() / num_learned).backward()
+            loss_sum += losses[learned].sum().item()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
@@ -280,13 +284,13 @@ def _commit() -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
     parser.add_argument("folder", type=Path, help="where checkpoints and curves are kept")
-    parser.add_argument("--steps", type=int, default=4500)
+    parser.add_argument("--steps", type=int, default=14_000)
     parser.add_argument("--step-tokens", type=int, default=STEP_TOKENS)
     parser.add_argument("--decay", type=float, default=0.4, help="part of the steps that slow down")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--save-every", type=int, default=100)
-    parser.add_argument("--check-every", type=int, default=500)
+    parser.add_argument("--save-every", type=int, default=200)
+    parser.add_argument("--check-every", type=int, default=1000)
     return parser.parse_args()
 
 
