@@ -111,8 +111,8 @@ class Model(nn.Module):
         """-log p of each token in nats, 0 for the first of each text: [sum of lengths]."""
         states = self.hidden(tokens, lengths)[:-1]
         losses = F.cross_entropy(self.logits(states), tokens[1:], reduction="none")
-        first = torch.tensor(lengths[:-1], device=tokens.device).cumsum(0) - 1
-        return F.pad(losses.index_fill(0, first, 0.0), (1, 0))
+        ends = torch.tensor(lengths, device=tokens.device).cumsum(0)
+        return F.pad(losses.index_fill(0, ends[:-1] - 1, 0.0), (1, 0))
 
 
 def _angles(shape: Shape) -> tuple[Tensor, Tensor]:

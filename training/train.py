@@ -29,8 +29,8 @@ from training.mix import Mix, families
 from training.model import Model, Shape
 
 STEP_TOKENS = 2048
-PASS_TOKENS = 2048
-"""Tokens of one forward and backward pass: enough for two cores, and near their caches."""
+PASS_TOKENS = 4096
+"""Tokens of one forward and backward pass at most."""
 WARM_UP_STEPS = 150
 MUON_LR = 0.02
 ADAM_LR = 0.003
