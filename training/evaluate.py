@@ -7,27 +7,25 @@ model card as a table.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
-import openai
-
+from fmedge.cli.api import Api
 from fmedge.cli.private_server import PrivateServer
 from training import tokenizer as vocabulary
 from training.conversation import Example
-from training.judge import Answer, is_right
+from training.judge import Answer, is_right, is_valid, plain_schema
 from training.mix import SHARES, Mix, families, members_of
 
 MAX_TOKENS = 200
 SLOTS = 8
-TIMEOUT_S = 120.0
+_NAME = "candidate"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,33 +39,22 @@ class Result:
     answer: Answer
 
 
-async def evaluate(url: str, num: int, wanted: list[str], show: int) -> list[Result]:
+def evaluate(api: Api, num: int, wanted: list[str], show: int) -> list[Result]:
     """num kept-back examples of each family, asked in each way that makes sense."""
     mix = Mix()
     known = families()
     asked = [name for name in known if not wanted or name in wanted or _file(name) in wanted]
-    transport = httpx.AsyncHTTPTransport(uds=url.removeprefix("unix:"))
-    limit = asyncio.Semaphore(SLOTS)
     results: list[Result] = []
-    async with (
-        httpx.AsyncClient(transport=transport, timeout=TIMEOUT_S) as http,
-        openai.AsyncOpenAI(base_url="http://fmedge/v1", api_key="none", http_client=http,
-                           max_retries=0) as client,
-    ):  # fmt: skip
-        model = (await client.models.list()).data[0].id
+    with ThreadPoolExecutor(SLOTS) as pool:
         for number, family in enumerate(asked, 1):
             examples = [mix.test(family, f"evaluation {seed}") for seed in range(num)]
-            jobs = [
-                _ask(client, model, family, example, way, limit)
-                for example in examples
-                for way in ways(example)
-            ]
-            results += await asyncio.gather(*jobs)
-            share = _share([r.is_right for r in results if r.family == family])
+            jobs = [(example, way) for example in examples for way in ways(example)]
+            found = list(pool.map(lambda job, family=family: _ask(api, family, *job), jobs))
+            share = _share([result.is_right for result in found])
             print(f"[{number}/{len(asked)}] {family}: {share}", file=sys.stderr, flush=True)
-            wrong = [r for r in results if r.family == family and not r.is_right]
-            for result in wrong[:show]:
+            for result in [result for result in found if not result.is_right][:show]:
                 _print_wrong(result)
+            results += found
     return results
 
 
@@ -80,64 +67,54 @@ def ways(example: Example) -> Iterator[str]:
         yield "constrained"
 
 
-async def _ask(
-    client: openai.AsyncOpenAI,
-    model: str,
-    family: str,
-    example: Example,
-    way: str,
-    limit: asyncio.Semaphore,
-) -> Result:
-    messages = list(example.messages[:-1])
-    async with limit:
-        if example.tools and way == "free":
-            prompt = vocabulary.template().render(
-                messages=messages, tools=list(example.tools), add_generation_prompt=True
-            )
-            completion = await client.completions.create(
-                model=model, prompt=prompt, temperature=0, max_tokens=MAX_TOKENS
-            )
-            choice = completion.choices[0]
-            answer = Answer.read(choice.text, is_ended=choice.finish_reason == "stop")
-        else:
-            answer = await _chat(client, model, example, messages, way)
+def _ask(api: Api, family: str, example: Example, way: str) -> Result:
+    is_raw = bool(example.tools) and way == "free"
+    answer = (_completion if is_raw else _chat)(api, example, way)
     return Result(
         family=family,
         way=way,
         is_right=is_right(example, answer),
         is_ended=answer.is_ended,
-        kind=kind(example),
+        kind=kind(family, example),
         example=example,
         answer=answer,
     )
 
 
-async def _chat(
-    client: openai.AsyncOpenAI, model: str, example: Example, messages: list[Any], way: str
-) -> Answer:
-    extra: dict[str, Any] = {}
-    if example.tools:
-        extra["tools"] = list(example.tools)
-    if way == "constrained":
-        # what the example says of values is for the judge: the model is to choose them
-        plain = {key: part for key, part in (example.schema or {}).items() if key != "const"}
-        schema = {"name": "answer", "schema": plain, "strict": True}
-        extra["response_format"] = {"type": "json_schema", "json_schema": schema}
-    done = await client.chat.completions.create(
-        model=model,
-        messages=[_plain(message) for message in messages],
-        temperature=0,
-        max_tokens=MAX_TOKENS,
-        **extra,
+def _completion(api: Api, example: Example, _: str) -> Answer:
+    """The model's own words: nothing reads calls, nothing constrains them."""
+    prompt = vocabulary.template().render(
+        messages=example.messages[:-1], tools=list(example.tools), add_generation_prompt=True
     )
-    choice = done.choices[0]
+    body = {"model": _NAME, "prompt": prompt, "temperature": 0, "max_tokens": MAX_TOKENS}
+    choice = api.post("/v1/completions", body)["choices"][0]
+    return Answer.read(choice["text"], is_ended=choice["finish_reason"] == "stop")
+
+
+def _chat(api: Api, example: Example, way: str) -> Answer:
+    body: dict[str, Any] = {
+        "model": _NAME,
+        "messages": [_plain(message) for message in example.messages[:-1]],
+        "temperature": 0,
+        "max_tokens": MAX_TOKENS,
+    }
+    if example.tools:
+        body["tools"] = list(example.tools)
+    if way == "constrained":
+        schema = {"name": "answer", "schema": plain_schema(example), "strict": True}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    choice = api.post("/v1/chat/completions", body)["choices"][0]
+    calls = choice["message"].get("tool_calls") or ()
     return Answer(
-        text=choice.message.content or "",
+        text=choice["message"].get("content") or "",
         calls=tuple(
-            {"name": call.function.name, "arguments": json.loads(call.function.arguments)}
-            for call in choice.message.tool_calls or ()
+            {
+                "name": call["function"]["name"],
+                "arguments": json.loads(call["function"]["arguments"]),
+            }
+            for call in calls
         ),
-        is_ended=choice.finish_reason in ("stop", "tool_calls"),
+        is_ended=choice["finish_reason"] in ("stop", "tool_calls"),
     )
 
 
@@ -161,7 +138,7 @@ def _plain(message: dict[str, Any]) -> dict[str, Any]:
     return {**message, "tool_calls": calls}
 
 
-def kind(example: Example) -> str:
+def kind(family: str, example: Example) -> str:
     """What the example tests, in the words of the model card."""
     if example.messages[-1].get("tool_calls"):
         return "right tool, right arguments"
@@ -170,10 +147,10 @@ def kind(example: Example) -> str:
     if example.tools:
         return "tools given, none called"
     if example.schema is not None:
-        return "JSON fulfils its schema"
-    if example.family in ("plus", "minus"):
+        return "JSON has the right values"
+    if family in ("plus", "minus"):
         return "plus and minus"
-    return _file(example.family)
+    return _file(family)
 
 
 def _file(family: str) -> str:
@@ -186,6 +163,9 @@ def table(results: list[Result]) -> str:
     groups: dict[tuple[str, str], list[bool]] = defaultdict(list)
     for result in results:
         groups[result.kind, result.way].append(result.is_right)
+        if result.example.schema is not None:
+            valid = is_valid(result.example, result.answer)
+            groups["JSON is valid for its schema", result.way].append(valid)
     lines = ["| task | asked | right | of |", "| --- | --- | --- | --- |"]
     for (task, way), right in sorted(groups.items()):
         lines.append(f"| {task} | {way} | {_share(right)} | {len(right)} |")
@@ -211,9 +191,9 @@ def _print_wrong(result: Result) -> None:
 
 def run(model: Path, num: int, wanted: list[str], show: int = 0) -> list[Result]:
     """The results of a model served for this alone."""
-    args = ["--model", str(model), "--slots", str(SLOTS), "--log-level", "warning"]
+    args = ["--model", str(model), "--alias", _NAME, "--slots", str(SLOTS)]
     with PrivateServer(args) as server:
-        return asyncio.run(evaluate(server.url, num, wanted, show))
+        return evaluate(Api(server.url), num, wanted, show)
 
 
 def main() -> int:

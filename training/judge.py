@@ -34,6 +34,16 @@ class Answer:
         )
 
 
+def plain_schema(example: Example) -> Mapping[str, Any]:
+    """The example's schema without the values that the question tells."""
+    return {key: part for key, part in (example.schema or {}).items() if key != "const"}
+
+
+def is_valid(example: Example, answer: Answer) -> bool:
+    """Whether the answer is JSON of the example's schema, whatever its values."""
+    return not answer.calls and _fulfils(answer.text, plain_schema(example))
+
+
 def is_right(example: Example, answer: Answer) -> bool:
     """Whether the answer has what the example asks for (see Example)."""
     last = example.messages[-1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from training.conversation import Example, assistant, calls, user
-from training.judge import Answer, is_right
+from training.judge import Answer, is_right, is_valid
 
 TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": {}}}
 
@@ -29,6 +29,15 @@ def test_json_must_be_one_value_that_fulfils_the_schema():
     assert is_right(example, Answer(text='{"n": 1}'))
     for wrong in ('{"n": "1"}', '{"n": 1', '```json\n{"n": 1}\n```', "{}"):
         assert not is_right(example, Answer(text=wrong))
+
+
+def test_json_may_be_valid_and_hold_other_values_than_those_told():
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "const": {"n": 1}}
+    example = Example(family="x", messages=(user("?"), assistant("{}")), schema=schema)
+    assert is_valid(example, Answer(text='{"n": 2}'))
+    assert not is_right(example, Answer(text='{"n": 2}'))
+    assert is_right(example, Answer(text='{"n": 1}'))
+    assert not is_valid(example, Answer(text='{"n": "1"}'))
 
 
 def test_calls_are_compared_with_their_arguments_in_any_order():
