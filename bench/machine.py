@@ -25,7 +25,7 @@ def describe(cores: tuple[int, ...]) -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "llama_cpp_python": importlib.metadata.version("llama-cpp-python"),
-        "commit": _commit(),
+        "commit": commit(),
     }
 
 
@@ -36,7 +36,8 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _commit() -> str:
+def commit() -> str:
+    """This checkout's, marked where files differ from it."""
     found = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
         cwd=REPOSITORY, capture_output=True, text=True, check=False,

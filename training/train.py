@@ -10,7 +10,6 @@ import argparse
 import csv
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections import defaultdict
@@ -23,6 +22,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from bench.machine import commit
 from training import tokenizer as vocabulary
 from training.conversation import Example
 from training.mix import Mix, families
@@ -74,7 +74,7 @@ class Run:
         self.num_tokens = 0
         self.trained_s = 0.0
         self.should_stop = False
-        self.commit = _commit()
+        self.commit = commit()
 
     def resume(self) -> None:
         path = self.options.folder / "checkpoint.pt"
@@ -272,13 +272,6 @@ def _tokenizer(path: Path, mix: Mix) -> Tokenizer:
     tokenizer = vocabulary.learn(renderer.text(example) for example in examples)
     tokenizer.save(str(path))
     return tokenizer
-
-
-def _commit() -> str:
-    """The commit that this runs at; with a + when files differ from it."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
 
 
 def _options() -> argparse.Namespace:

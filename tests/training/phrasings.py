@@ -1,12 +1,13 @@
-"""What kept-back phrasings of a family have to fulfil, for the tests of the families."""
+"""What the examples and the kept-back phrasings of a family have to fulfil."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from training.conversation import Example
+from training.conversation import Example, Source
 
+Families = Mapping[str, tuple[Callable[[Source], Example], float]]
 Phrasings = Mapping[str, tuple[Sequence[str], Sequence[str]]]
 
 
@@ -47,3 +48,25 @@ def check_conversation(example: Example) -> None:
     assert bool(example.key) != example.is_exact, example
     if example.key:
         assert is_whole_word(example.key, example.messages[-1]["content"]), example
+
+
+def examples_of(families: Families, name: str, *, is_test: bool = False) -> list[Example]:
+    make = families[name][0]
+    return [make(Source(seed, is_test=is_test)) for seed in range(300)]
+
+
+def answers_of(families: Families, name: str) -> list[tuple[str, str]]:
+    """The last question and its answer of each trained example."""
+    return [
+        (example.messages[-2]["content"], example.messages[-1]["content"])
+        for example in examples_of(families, name)
+    ]
+
+
+def check_family(families: Families, name: str, *, is_test: bool) -> None:
+    """Well-formed conversations under the family's name; the same seeds give the same ones."""
+    examples = examples_of(families, name, is_test=is_test)
+    for example in examples:
+        check_conversation(example)
+        assert example.family == name
+    assert examples == examples_of(families, name, is_test=is_test)

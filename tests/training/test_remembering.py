@@ -6,25 +6,21 @@ import re
 
 import pytest
 
-from tests.training.phrasings import check_conversation, equal_phrasings, plain, untrained_words
-from training.conversation import Example, Source
+from tests.training.phrasings import (
+    check_family,
+    equal_phrasings,
+    examples_of,
+    plain,
+    untrained_words,
+)
 from training.families import remembering
 from training.families.remembering_things import THINGS
-
-
-def _examples(name: str, *, is_test: bool = False) -> list[Example]:
-    make = remembering.FAMILIES[name][0]
-    return [make(Source(seed, is_test=is_test)) for seed in range(300)]
 
 
 @pytest.mark.parametrize("name", remembering.FAMILIES)
 @pytest.mark.parametrize("is_test", [False, True])
 def test_conversations_are_well_formed_and_stable(name: str, is_test: bool) -> None:
-    examples = _examples(name, is_test=is_test)
-    for example in examples:
-        check_conversation(example)
-        assert example.family == name
-    assert examples == _examples(name, is_test=is_test)
+    check_family(remembering.FAMILIES, name, is_test=is_test)
 
 
 def test_kept_back_phrasings_are_new_but_of_known_words() -> None:
@@ -44,7 +40,7 @@ def test_no_question_asks_for_two_things() -> None:
 
 
 def test_what_is_answered_was_told_before() -> None:
-    for example in _examples("remembering.told"):
+    for example in examples_of(remembering.FAMILIES, "remembering.told"):
         told = " ".join(
             message["content"] for message in example.messages[:-2] if message["role"] == "user"
         )
@@ -53,7 +49,7 @@ def test_what_is_answered_was_told_before() -> None:
 
 @pytest.mark.parametrize(("name", "place"), [("remembering.first", 0), ("remembering.last", -1)])
 def test_an_asked_question_was_asked(name: str, place: int) -> None:
-    for example in _examples(name):
+    for example in examples_of(remembering.FAMILIES, name):
         earlier = [
             message["content"] for message in example.messages[:-2] if message["role"] == "user"
         ]
@@ -61,7 +57,7 @@ def test_an_asked_question_was_asked(name: str, place: int) -> None:
 
 
 def test_what_was_never_told_is_not_known() -> None:
-    for example in _examples("remembering.untold"):
+    for example in examples_of(remembering.FAMILIES, "remembering.untold"):
         assert example.messages[-1]["content"] == "You have not told me that."
 
 

@@ -18,12 +18,6 @@ TOOL = {
 }
 
 
-@pytest.fixture(scope="module")
-def learned() -> Tokenizer:
-    mix, renderer = Mix(), vocabulary.Renderer()
-    return vocabulary.learn(renderer.text(mix.training(seed)) for seed in range(2500))
-
-
 def test_the_same_texts_give_the_same_tokenizer(learned: Tokenizer):
     mix, renderer = Mix(), vocabulary.Renderer()
     again = vocabulary.learn(renderer.text(mix.training(seed)) for seed in range(2500))

@@ -22,12 +22,6 @@ from training import export, train  # noqa: E402 (both need PyTorch)
 from training.model import Model, Shape  # noqa: E402
 
 
-@pytest.fixture(scope="module")
-def learned() -> Tokenizer:
-    mix, renderer = Mix(), vocabulary.Renderer()
-    return vocabulary.learn(renderer.text(mix.training(seed)) for seed in range(2500))
-
-
 def run_of(folder: Path, tokenizer: Tokenizer, steps: int) -> train.Run:
     torch.manual_seed(1)
     folder.mkdir(exist_ok=True)
