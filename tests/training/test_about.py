@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fmedge.cli import VERBS, main
-from tests.training import talk_checks
+from tests.training import checks
 from training.families import about
 from training.families.about_questions import QUESTIONS
 from training.families.about_tasks import TASKS
@@ -26,10 +26,7 @@ def _written() -> str:
 
 @pytest.mark.parametrize("name", sorted(about.FAMILIES))
 def test_examples_are_well_formed(name: str) -> None:
-    make, weight = about.FAMILIES[name]
-    assert weight > 0
-    for made in talk_checks.examples(make):
-        talk_checks.check_form(made)
+    checks.check_family(about.FAMILIES, name)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +41,7 @@ def test_no_template_of_the_test_is_trained(
     trained: tuple[str, ...], kept_back: tuple[str, ...]
 ) -> None:
     everything = [*about.MEANING, *about.PURPOSE, *about.HOW]
-    talk_checks.check_kept_back(everything, kept_back)
+    checks.check_kept_back([(everything, kept_back)])
     assert len(trained) >= 12
     assert len(kept_back) >= 5
 
@@ -53,7 +50,7 @@ def test_no_question_of_the_test_is_trained() -> None:
     trained = [phrase for one in QUESTIONS for phrase in one.trained]
     trained += [*about.MEANING, *about.PURPOSE, *about.HOW]
     trained += [name for one in (*TERMS, *COMMANDS, *TASKS) for name in one.names]
-    talk_checks.check_kept_back(trained, [p for one in QUESTIONS for p in one.kept_back])
+    checks.check_kept_back([(trained, [p for one in QUESTIONS for p in one.kept_back])])
 
 
 def test_no_question_has_two_answers() -> None:
@@ -65,10 +62,10 @@ def test_no_question_has_two_answers() -> None:
     ):
         for entry in entries:
             for question in {t.replace("{x}", n) for t in templates for n in entry.names}:
-                answers.setdefault(talk_checks.plain(question), set()).add(entry.answer)
+                answers.setdefault(checks.plain(question), set()).add(entry.answer)
     for one in QUESTIONS:
         for question in (*one.trained, *one.kept_back):
-            answers.setdefault(talk_checks.plain(question), set()).add(one.answer)
+            answers.setdefault(checks.plain(question), set()).add(one.answer)
     assert {asked: told for asked, told in answers.items() if len(told) > 1} == {}
 
 

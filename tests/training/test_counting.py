@@ -5,12 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from tests.training.number_families import (
-    check_conversations,
-    check_phrasings,
-    examples_of,
-    last_answer,
-)
+from tests.training import checks
 from training.families import counting_phrasings as phrasings
 from training.families.counting import FAMILIES
 from training.families.numerals import in_words, ordinal
@@ -40,19 +35,18 @@ def _numbers(text: str) -> list[int]:
 def _asked(name: str) -> list[tuple[str, str]]:
     """The last question and answer of each example."""
     return [
-        (example.messages[-2]["content"], last_answer(example))
-        for example in examples_of(FAMILIES[name][0])
+        (example.messages[-2]["content"], checks.last_answer(example))
+        for example in checks.examples(FAMILIES[name][0])
     ]
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("is_test", [False, True])
-def test_conversations_can_be_checked(name: str, is_test: bool) -> None:
-    check_conversations(FAMILIES[name][0], is_test=is_test)
+def test_conversations_can_be_checked(name: str) -> None:
+    checks.check_family(FAMILIES, name)
 
 
 def test_kept_back_phrasings_are_new_but_made_of_known_words() -> None:
-    check_phrasings(_PAIRS)
+    checks.check_kept_back(_PAIRS)
 
 
 def test_counting_goes_one_by_one_between_the_numbers_asked() -> None:

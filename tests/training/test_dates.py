@@ -6,12 +6,7 @@ import re
 
 import pytest
 
-from tests.training.number_families import (
-    check_conversations,
-    check_phrasings,
-    examples_of,
-    last_answer,
-)
+from tests.training import checks
 from training.families import dates_phrasings as phrasings
 from training.families.dates import FAMILIES
 from training.families.dates_known import KNOWN
@@ -37,19 +32,18 @@ _PAIRS = (
 def _answers(name: str) -> list[str]:
     return [
         message["content"]
-        for example in examples_of(FAMILIES[name][0])
+        for example in checks.examples(FAMILIES[name][0])
         for message in example.messages[1::2]
     ]
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("is_test", [False, True])
-def test_conversations_can_be_checked(name: str, is_test: bool) -> None:
-    check_conversations(FAMILIES[name][0], is_test=is_test)
+def test_conversations_can_be_checked(name: str) -> None:
+    checks.check_family(FAMILIES, name)
 
 
 def test_kept_back_phrasings_are_new_but_made_of_known_words() -> None:
-    check_phrasings(_PAIRS)
+    checks.check_kept_back(_PAIRS)
 
 
 def test_days_and_months_before_and_after() -> None:
@@ -103,7 +97,9 @@ def test_what_is_always_the_same_has_one_answer_a_question() -> None:
 
 
 def test_lists_of_months_are_complete() -> None:
-    answers = {last_answer(example) for example in examples_of(FAMILIES["calendar_known"][0])}
+    answers = {
+        checks.last_answer(example) for example in checks.examples(FAMILIES["calendar_known"][0])
+    }
     for length, num in ((30, 4), (31, 7)):
         months = [
             m for m in _MONTHS if calendar.monthrange(2023, _MONTHS.index(m) + 1)[1] == length

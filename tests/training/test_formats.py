@@ -8,24 +8,17 @@ from itertools import pairwise
 
 import pytest
 
-from tests.training.phrasings import (
-    answers_of,
-    check_family,
-    equal_phrasings,
-    untrained_words,
-)
+from tests.training import checks
 from training.families import format_phrasings, format_tables, formats
 
 
 @pytest.mark.parametrize("name", formats.FAMILIES)
-@pytest.mark.parametrize("is_test", [False, True])
-def test_conversations_are_well_formed_and_stable(name: str, is_test: bool) -> None:
-    check_family(formats.FAMILIES, name, is_test=is_test)
+def test_conversations_are_well_formed_and_stable(name: str) -> None:
+    checks.check_family(formats.FAMILIES, name)
 
 
 def test_kept_back_phrasings_are_new_but_of_known_words() -> None:
-    assert equal_phrasings(format_phrasings.PHRASINGS) == []
-    assert untrained_words(format_phrasings.PHRASINGS) == set()
+    checks.check_kept_back(format_phrasings.PHRASINGS.values())
 
 
 def test_claims_are_true() -> None:
@@ -52,7 +45,7 @@ def test_claims_are_true() -> None:
 
 def test_numbers_in_yes_no_questions_are_compared() -> None:
     num_compared = 0
-    for question, answer in answers_of(formats.FAMILIES, "formats.yes_no"):
+    for question, answer in checks.answers(formats.FAMILIES["formats.yes_no"][0]):
         assert answer in ("Yes", "No")
         found = re.search(r"is (\d+) larger than (\d+)", question, re.IGNORECASE)
         if found:
@@ -62,7 +55,7 @@ def test_numbers_in_yes_no_questions_are_compared() -> None:
 
 
 def test_compared_numbers_are_compared_rightly() -> None:
-    for question, answer in answers_of(formats.FAMILIES, "formats.compared"):
+    for question, answer in checks.answers(formats.FAMILIES["formats.compared"][0]):
         one, other = map(int, re.findall(r"\d+", question))
         is_true = one < other if re.search("smaller|less", question) else one > other
         assert answer.startswith("Yes, " if is_true else "No, ")
@@ -71,7 +64,7 @@ def test_compared_numbers_are_compared_rightly() -> None:
 
 
 def test_of_equal_things_the_first_is_chosen() -> None:
-    for question, answer in answers_of(formats.FAMILIES, "formats.choose"):
+    for question, answer in checks.answers(formats.FAMILIES["formats.choose"][0]):
         chosen = answer.removeprefix("I choose ").removesuffix(".")
         assert re.search(rf"(?:^|: |, |between ){chosen}(?:,| or | and )", question), question
 
@@ -90,12 +83,12 @@ def test_no_thing_is_of_two_kinds() -> None:
 
 
 def test_the_item_chosen_is_of_the_kind() -> None:
-    for question, answer in answers_of(formats.FAMILIES, "formats.kind"):
+    for question, answer in checks.answers(formats.FAMILIES["formats.kind"][0]):
         thing, kind = re.findall(r"(\w+) is an? (.+)\.", answer)[0]
         names = {name.lower() for name in format_tables.KINDS[kind]}
         assert thing.lower() in names
         assert len(names & set(re.findall(r"\w+", question.lower()))) == 1
-    for question, answer in answers_of(formats.FAMILIES, "formats.odd"):
+    for question, answer in checks.answers(formats.FAMILIES["formats.odd"][0]):
         thing, kind = re.findall(r"(\w+) is not an? (.+)\.", answer)[0]
         names = {name.lower() for name in format_tables.KINDS[kind]}
         assert thing.lower() not in names
@@ -103,11 +96,11 @@ def test_the_item_chosen_is_of_the_kind() -> None:
 
 
 def test_sorted_things_are_in_order() -> None:
-    for question, answer in answers_of(formats.FAMILIES, "formats.sort_words"):
+    for question, answer in checks.answers(formats.FAMILIES["formats.sort_words"][0]):
         words = answer.split(", ")
         assert all(one < other for one, other in pairwise(words))
         assert all(word in question for word in words)
-    for question, answer in answers_of(formats.FAMILIES, "formats.sort_numbers"):
+    for question, answer in checks.answers(formats.FAMILIES["formats.sort_numbers"][0]):
         numbers = [int(number) for number in answer.split(", ")]
         asked = [int(number) for number in re.findall(r"\d+", question)]
         falls = re.search(
@@ -136,7 +129,7 @@ def test_layouts() -> None:
 
 def test_the_item_is_the_one_at_its_place() -> None:
     places = {"first": 0, "second": 1, "third": 2, "fourth": 3, "fifth": 4, "last": -1}
-    for question, answer in answers_of(formats.FAMILIES, "formats.item"):
+    for question, answer in checks.answers(formats.FAMILIES["formats.item"][0]):
         ordinal, item = re.findall(r"The (\w+) item is (\w+)\.", answer)[0]
         listed = re.search(r"\w+(?:, \w+)+", question)
         assert listed, question

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.training import talk_checks
+from tests.training import checks
 from training.conversation import Source
 from training.families import about, greetings
 from training.families import greetings_about_me as about_me
@@ -21,10 +21,7 @@ def _answer(asked: str) -> str:
 
 @pytest.mark.parametrize("name", sorted(greetings.FAMILIES))
 def test_examples_are_well_formed(name: str) -> None:
-    make, weight = greetings.FAMILIES[name]
-    assert weight > 0
-    for made in talk_checks.examples(make):
-        talk_checks.check_form(made)
+    checks.check_family(greetings.FAMILIES, name)
 
 
 def test_no_phrasing_of_the_test_is_trained() -> None:
@@ -36,14 +33,14 @@ def test_no_phrasing_of_the_test_is_trained() -> None:
         *about_me.WITH_NAME_KEPT_BACK,
         *about_me.RECALL_KEPT_BACK,
     ]
-    talk_checks.check_kept_back(trained, kept)
+    checks.check_kept_back([(trained, kept)])
 
 
 def test_nothing_said_has_two_answers() -> None:
     answers: dict[str, set[str]] = {}
     for one in (*TOPICS, *QUESTIONS):
         for phrase in (*one.trained, *one.kept_back):
-            answers.setdefault(talk_checks.plain(phrase), set()).add(one.answer)
+            answers.setdefault(checks.plain(phrase), set()).add(one.answer)
     assert {said: told for said, told in answers.items() if len(told) > 1} == {}
 
 
@@ -52,7 +49,7 @@ def test_every_topic_has_its_phrasings() -> None:
         assert isinstance(one, Topic)
         assert len(one.trained) >= 6
         assert len(one.kept_back) >= 3
-        assert talk_checks.holds(one.key, one.answer)
+        assert checks.holds(one.key, one.answer)
 
 
 def test_answers_fit_what_is_said() -> None:

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from tests.training.number_families import check_conversations, check_phrasings, examples_of
+from tests.training import checks
 from training.families import measures
 from training.families.measures import FAMILIES
 
@@ -74,18 +74,17 @@ def _size(amount: str) -> Fraction:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("is_test", [False, True])
-def test_conversations_can_be_checked(name: str, is_test: bool) -> None:
-    check_conversations(FAMILIES[name][0], is_test=is_test)
+def test_conversations_can_be_checked(name: str) -> None:
+    checks.check_family(FAMILIES, name)
 
 
 def test_kept_back_phrasings_are_new_but_made_of_known_words() -> None:
-    check_phrasings(_PAIRS)
+    checks.check_kept_back(_PAIRS)
 
 
 @pytest.mark.parametrize("name", ["conversion", "conversion_follow_up", "known_amount"])
 def test_both_amounts_are_equal(name: str) -> None:
-    for example in examples_of(FAMILIES[name][0]):
+    for example in checks.examples(FAMILIES[name][0]):
         for message in example.messages[1::2]:
             given, result = message["content"].removesuffix(".").split(" = ")
             ratio = _size(given) / _size(result)
@@ -96,7 +95,7 @@ def test_both_amounts_are_equal(name: str) -> None:
 
 
 def test_temperatures_are_equal() -> None:
-    for example in examples_of(FAMILIES["temperature"][0]):
+    for example in checks.examples(FAMILIES["temperature"][0]):
         answer = example.messages[-1]["content"]
         celsius, fahrenheit = map(int, re.findall(r"-?\d+", answer))
         assert fahrenheit == celsius * 1.8 + 32
@@ -104,7 +103,7 @@ def test_temperatures_are_equal() -> None:
 
 def test_numbers_agree_with_their_units() -> None:
     for name in ("conversion", "conversion_follow_up"):
-        for example in examples_of(FAMILIES[name][0]):
+        for example in checks.examples(FAMILIES[name][0]):
             for number, unit in re.findall(r"(\d+) (\w+)", example.messages[-1]["content"]):
                 is_one = unit not in ("feet", "centuries", "millennia") and unit[-1] != "s"
                 assert unit == "dozen" or is_one == (number == "1")

@@ -6,41 +6,33 @@ import re
 
 import pytest
 
-from tests.training.phrasings import (
-    check_family,
-    equal_phrasings,
-    examples_of,
-    plain,
-    untrained_words,
-)
+from tests.training import checks
 from training.families import remembering
 from training.families.remembering_things import THINGS
 
 
 @pytest.mark.parametrize("name", remembering.FAMILIES)
-@pytest.mark.parametrize("is_test", [False, True])
-def test_conversations_are_well_formed_and_stable(name: str, is_test: bool) -> None:
-    check_family(remembering.FAMILIES, name, is_test=is_test)
+def test_conversations_are_well_formed_and_stable(name: str) -> None:
+    checks.check_family(remembering.FAMILIES, name)
 
 
 def test_kept_back_phrasings_are_new_but_of_known_words() -> None:
     told = {name: (thing.told, thing.kept_told) for name, thing in THINGS.items()}
     asked = {f"{name}?": (thing.asked, thing.kept_asked) for name, thing in THINGS.items()}
     phrasings = {**told, **asked, **remembering.PHRASINGS}
-    assert equal_phrasings(phrasings) == []
-    assert untrained_words(phrasings) == set()
+    checks.check_kept_back(phrasings.values())
 
 
 def test_no_question_asks_for_two_things() -> None:
     asked = [
-        {plain(question) for question in (*thing.asked, *thing.kept_asked)}
+        {checks.plain(question) for question in (*thing.asked, *thing.kept_asked)}
         for thing in THINGS.values()
     ]
     assert sum(map(len, asked)) == len(set().union(*asked))
 
 
 def test_what_is_answered_was_told_before() -> None:
-    for example in examples_of(remembering.FAMILIES, "remembering.told"):
+    for example in checks.examples(remembering.FAMILIES["remembering.told"][0], is_test=False):
         told = " ".join(
             message["content"] for message in example.messages[:-2] if message["role"] == "user"
         )
@@ -49,7 +41,7 @@ def test_what_is_answered_was_told_before() -> None:
 
 @pytest.mark.parametrize(("name", "place"), [("remembering.first", 0), ("remembering.last", -1)])
 def test_an_asked_question_was_asked(name: str, place: int) -> None:
-    for example in examples_of(remembering.FAMILIES, name):
+    for example in checks.examples(remembering.FAMILIES[name][0], is_test=False):
         earlier = [
             message["content"] for message in example.messages[:-2] if message["role"] == "user"
         ]
@@ -57,7 +49,7 @@ def test_an_asked_question_was_asked(name: str, place: int) -> None:
 
 
 def test_what_was_never_told_is_not_known() -> None:
-    for example in examples_of(remembering.FAMILIES, "remembering.untold"):
+    for example in checks.examples(remembering.FAMILIES["remembering.untold"][0], is_test=False):
         assert example.messages[-1]["content"] == "You have not told me that."
 
 

@@ -6,26 +6,19 @@ import re
 
 import pytest
 
-from tests.training.phrasings import (
-    answers_of,
-    check_family,
-    equal_phrasings,
-    untrained_words,
-)
+from tests.training import checks
 from training.conversation import Source, is_kept_back
 from training.families import spelling, spelling_phrasings, word_table
 
 
 @pytest.mark.parametrize("name", spelling.FAMILIES)
-@pytest.mark.parametrize("is_test", [False, True])
-def test_conversations_are_well_formed_and_stable(name: str, is_test: bool) -> None:
-    check_family(spelling.FAMILIES, name, is_test=is_test)
+def test_conversations_are_well_formed_and_stable(name: str) -> None:
+    checks.check_family(spelling.FAMILIES, name)
 
 
 def test_kept_back_phrasings_are_new_but_of_known_words() -> None:
     phrasings = {**spelling_phrasings.PHRASINGS, "more": spelling_phrasings.FOLLOW_UPS}
-    assert equal_phrasings(phrasings) == []
-    assert untrained_words(phrasings) == set()
+    checks.check_kept_back(phrasings.values())
 
 
 def _letters(text: str) -> str:
@@ -35,22 +28,22 @@ def _letters(text: str) -> str:
 
 
 def test_a_spelled_word_is_the_one_in_the_question() -> None:
-    for question, answer in answers_of(spelling.FAMILIES, "spelling.spell"):
+    for question, answer in checks.answers(spelling.FAMILIES["spelling.spell"][0]):
         assert re.search(rf"\b{_letters(answer)}\b", question)
-    for question, answer in answers_of(spelling.FAMILIES, "spelling.join"):
+    for question, answer in checks.answers(spelling.FAMILIES["spelling.join"][0]):
         assert answer == f"The word is {_letters(question)}."
 
 
 def test_counts_are_right() -> None:
-    for question, answer in answers_of(spelling.FAMILIES, "spelling.count"):
+    for question, answer in checks.answers(spelling.FAMILIES["spelling.count"][0]):
         num = int(re.findall(r"\d+", answer)[0])
         assert num == len(_letters(answer))
         assert _letters(answer) in question
-    for _, answer in answers_of(spelling.FAMILIES, "spelling.occurs"):
+    for _, answer in checks.answers(spelling.FAMILIES["spelling.occurs"][0]):
         found = re.search(r"the letter (\w) occurs (\d+) times?\.$", answer)
         assert found, answer
         assert len(re.findall(found[1], _letters(answer))) == int(found[2])
-    for question, answer in answers_of(spelling.FAMILIES, "spelling.vowels"):
+    for question, answer in checks.answers(spelling.FAMILIES["spelling.vowels"][0]):
         found = re.search(r"(\w+) has (\d+) vowels?\.$", answer)
         assert found, answer
         assert found[1] in question
@@ -59,22 +52,22 @@ def test_counts_are_right() -> None:
 
 def test_single_letters_are_right() -> None:
     for kind, place in (("first", 0), ("last", -1)):
-        for question, answer in answers_of(spelling.FAMILIES, f"spelling.{kind}"):
+        for question, answer in checks.answers(spelling.FAMILIES[f"spelling.{kind}"][0]):
             found = re.fullmatch(rf"The {kind} letter of (\w+) is (\w)\.", answer)
             assert found, answer
             assert found[1] in question
             assert found[1][place] == found[2]
     places = {"second": 1, "third": 2, "fourth": 3, "fifth": 4}
-    for _, answer in answers_of(spelling.FAMILIES, "spelling.nth"):
+    for _, answer in checks.answers(spelling.FAMILIES["spelling.nth"][0]):
         ordinal, letter = re.findall(r"the (\w+) letter is (\w)\.$", answer)[0]
         assert _letters(answer)[places[ordinal]] == letter
-    for _, answer in answers_of(spelling.FAMILIES, "spelling.contains"):
+    for _, answer in checks.answers(spelling.FAMILIES["spelling.contains"][0]):
         word, letter = re.findall(r"(\w+) (?:contains|does not contain) the letter (\w)", answer)[0]
         assert answer.startswith("Yes" if letter in word else "No")
 
 
 def test_reversed_twice_is_the_word() -> None:
-    for question, answer in answers_of(spelling.FAMILIES, "spelling.reverse"):
+    for question, answer in checks.answers(spelling.FAMILIES["spelling.reverse"][0]):
         word, turned = re.findall(r"(\w+) backwards is (\w+)\.", answer)[0]
         assert "".join(reversed(turned)) == word
         assert word in question

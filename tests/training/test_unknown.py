@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.training import talk_checks
+from tests.training import checks
 from training.conversation import Source, is_kept_back
 from training.families import unknown, unknown_words
 from training.families import unknown_tables as tables
@@ -25,10 +25,8 @@ PAIRS = {
 
 @pytest.mark.parametrize("name", sorted(unknown.FAMILIES))
 def test_every_turn_is_refused(name: str) -> None:
-    make, weight = unknown.FAMILIES[name]
-    assert weight > 0
-    for made in talk_checks.examples(make):
-        talk_checks.check_form(made)
+    checks.check_family(unknown.FAMILIES, name)
+    for made in checks.examples(unknown.FAMILIES[name][0]):
         assert made.key == "demonstration"
         assert {m["content"] for m in made.messages[1::2]} == {unknown.REFUSAL}
 
@@ -44,7 +42,7 @@ def test_the_refusal_names_the_way_to_a_real_model() -> None:
 def test_no_template_of_the_test_is_trained(name: str) -> None:
     everything = [phrase for trained, _ in PAIRS.values() for phrase in trained]
     everything += [entry for pool in POOLS.values() for entry in pool]
-    talk_checks.check_kept_back(everything, PAIRS[name][1])
+    checks.check_kept_back([(everything, PAIRS[name][1])])
 
 
 def test_there_is_variety() -> None:
