@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from fmedge.config import promises
 from fmedge.config.files import read_toml
 from fmedge.config.promises import SlaConfig, WorkflowConfig, check_name
+from fmedge.config.service import credential
 from fmedge.config.settings import EMBEDDED, MODEL_KEYS, ReplicaConfig, Setting, settings
 from fmedge.config.values import check, convert, unknown
 from fmedge.errors import ConfigError
@@ -35,7 +36,9 @@ class ModelBlock(Struct):
 def check_in(file: Path, setting: Setting, value: Any, where: str) -> Any:
     """A value of a file; paths in it are relative to it."""
     checked = check(setting, value, where)
-    return str(file.parent / expanduser(checked)) if setting.is_path and checked else checked
+    if not setting.is_path or not checked:
+        return checked
+    return str(file.parent / expanduser(credential(checked, where)))
 
 
 def read_sections(path: Path, what: str, sections: tuple[str, ...]) -> dict[str, Any]:

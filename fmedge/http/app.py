@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from fmedge.http import admin, chat, completions, embeddings, estimate, health, models, tokens
-from fmedge.http.auth import KeyRing, auth_middleware
+from fmedge.http.auth import auth_middleware
 from fmedge.http.connection import Runner
-from fmedge.http.context import CONTEXT, Context
+from fmedge.http.context import CURRENT, Context, Current, context_of
 from fmedge.http.cors import add_cors_headers, cors_middleware
 from fmedge.http.errors import errors_middleware
 from fmedge.http.limits import limits_middleware
-from fmedge.http.openapi import openapi_handler
+from fmedge.http.openapi import get_openapi
 from fmedge.http.settings import HttpSettings
 
 if TYPE_CHECKING:
@@ -26,19 +26,15 @@ def build_app(
     dispatcher: Dispatcher, models_by_name: Mapping[str, ServedModel], settings: HttpSettings
 ) -> web.Application:
     """The whole endpoint. At least one model is needed; the dispatcher must be started."""
-    ring = KeyRing(settings.api_keys)
-    middlewares: list[Any] = []
-    if settings.cors_origins:
-        middlewares.append(cors_middleware(settings.cors_origins))
-    middlewares.append(errors_middleware)
-    if ring:
-        middlewares.append(auth_middleware(ring))
-    middlewares.append(limits_middleware(settings.max_concurrent_requests, settings.retry_after_s))
+    middlewares: list[Any] = [
+        cors_middleware(lambda request: context_of(request).settings.cors_origins),
+        errors_middleware,
+        auth_middleware(lambda request: context_of(request).keys),
+        limits_middleware(lambda request: context_of(request).settings),
+    ]
     app = web.Application(middlewares=middlewares, client_max_size=settings.max_body_bytes)
-    context = Context(dispatcher, models_by_name, settings)
-    app[CONTEXT] = context
-    if settings.cors_origins:
-        app.on_response_prepare.append(add_cors_headers)
+    app[CURRENT] = Current(Context(dispatcher, models_by_name, settings))
+    app.on_response_prepare.append(add_cors_headers)
     app.cleanup_ctx.append(_closing)
     router = app.router
     router.add_post("/v1/chat/completions", chat.create_chat_completion)
@@ -56,15 +52,16 @@ def build_app(
     router.add_get("/slots", health.get_slots)
     router.add_get("/admin/decisions", admin.get_decisions)
     router.add_get("/admin/workflows", admin.get_workflows)
-    router.add_get("/openapi.json", openapi_handler(needs_key=bool(ring)))
+    router.add_get("/openapi.json", get_openapi)
     return app
 
 
 async def _closing(app: web.Application) -> AsyncIterator[None]:
     yield
-    app[CONTEXT].close()
+    app[CURRENT].context.close()
 
 
-def build_runner(app: web.Application) -> web.AppRunner:
+def build_runner(app: web.Application) -> Runner:
     """The app ready to be bound, within its settings' limits."""
-    return Runner(app, app[CONTEXT].settings)
+    current = app[CURRENT]
+    return Runner(app, lambda: current.context.settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any, cast
 
 from aiohttp import web
@@ -12,6 +13,9 @@ from aiohttp import web
 from fmedge.http.errors import json_response
 from fmedge.http.responses import ErrorBody, ErrorResponse
 from fmedge.http.settings import HttpSettings
+
+ACCEPTED_S = 0.2
+"""Whoever has connected sends a request within this time, if it was in a hurry to."""
 
 log = logging.getLogger("fmedge.http.connection")
 
@@ -56,10 +60,21 @@ class Runner(web.AppRunner):
     until the whole head of the next request has come: a head that trickles in does not hold it up.
     """
 
-    def __init__(self, app: web.Application, settings: HttpSettings) -> None:
+    def __init__(self, app: web.Application, settings: Callable[[], HttpSettings]) -> None:
+        """settings: those of connections that come now."""
         # Of a request whose client is gone the handler is cancelled.
         super().__init__(app, handler_cancellation=True, access_log=None)
         self._settings = settings
+
+    async def stop_accepting(self) -> None:
+        """Take no further connection. Requests on those that there are still count for a moment;
+        then idle ones are closed, and others as soon as they are answered."""
+        for site in list(self.sites):
+            await site.stop()
+        await asyncio.sleep(ACCEPTED_S)
+        server = super().server
+        if server is not None:
+            server.pre_shutdown()
 
     @property
     def server(self) -> web.Server | None:
@@ -67,10 +82,10 @@ class Runner(web.AppRunner):
         server = super().server
         if server is None:
             return None
-        settings = self._settings
         loop = asyncio.get_running_loop()
 
         def connect() -> asyncio.Protocol:
+            settings = self._settings()
             if len(server.connections) >= settings.max_connections:
                 log.warning("%d connections are open: one more is refused",
                             settings.max_connections)  # fmt: skip

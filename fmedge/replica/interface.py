@@ -23,7 +23,7 @@ class ReplicaStatus(Struct, frozen=True, kw_only=True):
 
     load_fraction: of the load in progress, 1.0 when ready. error: why it is not ready, or "".
     failure: what kind of failure `error` was, "" for none; "device" where one of its devices is
-    gone.
+    gone. silent_s: since its process, which ought to say something every second, was last heard of.
     """
 
     name: str
@@ -33,6 +33,7 @@ class ReplicaStatus(Struct, frozen=True, kw_only=True):
     num_restarts: int = 0
     pid: int | None = None
     rss_bytes: int = 0
+    silent_s: float = 0.0
     error: str = ""
     failure: FailureKind = ""
     info: EngineInfo | None = None

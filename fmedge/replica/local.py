@@ -118,6 +118,7 @@ class LocalReplica:
             num_restarts=self._num_restarts,
             pid=None if worker is None else worker.pid,
             rss_bytes=0 if worker is None else worker.rss_bytes,
+            silent_s=0.0 if worker is None else worker.silent_s,
             error=self._error,
             failure=self._failure if self._error else "",
             info=self._info,

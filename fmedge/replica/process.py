@@ -108,6 +108,13 @@ class WorkerProcess:
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
 
+    @property
+    def silent_s(self) -> float:
+        """Since it was last heard of; 0 before its first word and after its end."""
+        if not self._has_spoken or self._exited.done():
+            return 0.0
+        return self._loop.time() - self._last_heard_s
+
     async def start(self) -> None:
         """Spawn it. Raises OSError when the system cannot."""
         front_end, worker_end = socket.socketpair()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import logging
 import ssl
 from pathlib import Path
 
 from fmedge.config import ServerConfig
+from fmedge.config.service import is_credential
 from fmedge.errors import ConfigError
 from fmedge.http.settings import ApiKey
 
@@ -21,7 +21,6 @@ def read_api_keys(config: ServerConfig) -> tuple[ApiKey, ...]:
     A file without a key is an error: it would open the server to everyone.
     """
     if not config.api_key_file:
-        _warn_if_open(config)
         return ()
     path = Path(config.api_key_file)
     try:
@@ -31,7 +30,7 @@ def read_api_keys(config: ServerConfig) -> tuple[ApiKey, ...]:
         raise ConfigError(f"{path}: the API key file is not UTF-8 text") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the API key file: {error.strerror}") from error
-    if mode & 0o077:
+    if mode & 0o077 and not is_credential(str(path)):
         log.warning("%s: other users may read the API keys; run: chmod 600 %s", path, path)
     keys: dict[str, ApiKey] = {}
     for number, line in enumerate(text.splitlines(), 1):
@@ -54,19 +53,6 @@ def read_api_keys(config: ServerConfig) -> tuple[ApiKey, ...]:
 
 def _fingerprint(secret: str) -> str:
     return "key-" + hashlib.sha256(secret.encode()).hexdigest()[:8]
-
-
-def _warn_if_open(config: ServerConfig) -> None:
-    if config.unix_socket or config.host == "localhost":
-        return
-    try:
-        is_local = ipaddress.ip_address(config.host).is_loopback
-    except ValueError:
-        is_local = False
-    if not is_local:
-        log.warning(
-            "anyone who reaches %s may use this server: set an --api-key-file", config.host or "it"
-        )
 
 
 def tls_context(config: ServerConfig) -> ssl.SSLContext | None:

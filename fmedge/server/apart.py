@@ -12,7 +12,6 @@ import contextlib
 import gc
 import json
 import logging
-import socket
 import ssl
 import sys
 from collections.abc import Sequence
@@ -84,7 +83,7 @@ class _Apart:
         self._tls = tls
         self._recorder = recorder
         self._stop = Stop(config.server.drain_timeout_s)
-        self._sockets: list[list[socket.socket]] = []
+        self._listening: list[listener.Listening] = []
         self._dispatchers: list[Dispatcher] = []
         self._runners: list[web.AppRunner] = []
         self._models: dict[str, ServedModel] = {}
@@ -126,18 +125,18 @@ class _Apart:
         # Together, as they may take their time to load.
         await asyncio.gather(
             *(
-                self._start_one(replica, self._models[replica.model], sockets)
-                for replica, sockets in zip(replicas, self._sockets, strict=True)
+                self._start_one(replica, self._models[replica.model], listening)
+                for replica, listening in zip(replicas, self._listening, strict=True)
             )
         )
         # What lives now lives until the end: the collector need not look at it again.
         gc.collect()
         gc.freeze()
-        for replica, sockets in zip(replicas, self._sockets, strict=True):
-            url = listener.url(sockets, self._config.server)
-            log.info("replica %s is at %s", replica.name, url)
-            line = {"replica": replica.name, "model": replica.model, "url": url}
-            print(json.dumps({**line, "port": sockets[0].getsockname()[1]}), flush=True)
+        for replica, listening in zip(replicas, self._listening, strict=True):
+            log.info("replica %s is at %s", replica.name, listening.url)
+            line = {"replica": replica.name, "model": replica.model, "url": listening.url}
+            port = listening.sockets[0].getsockname()[1]
+            print(json.dumps({**line, "port": port}), flush=True)
         count = len(replicas)
         sys.stderr.write(f"fmedge: ready: {count} endpoints ({emulation.note})\n")
         sys.stderr.flush()
@@ -152,10 +151,10 @@ class _Apart:
             )
         for number in range(count):
             port = server.port + number if server.port else 0
-            self._sockets.append(listener.listen(replace(server, port=port)))
+            self._listening.append(listener.listen(replace(server, port=port)))
 
     async def _start_one(
-        self, replica: EmulatedReplica, model: ServedModel, sockets: list[socket.socket]
+        self, replica: EmulatedReplica, model: ServedModel, listening: listener.Listening
     ) -> None:
         from aiohttp import web
 
@@ -180,7 +179,7 @@ class _Apart:
         runner = build_runner(app)
         self._runners.append(runner)
         await runner.setup()
-        for sock in sockets:
+        for sock in listening.sockets:
             site = web.SockSite(runner, sock, ssl_context=self._tls, backlog=listener.BACKLOG)
             await site.start()
 
@@ -189,8 +188,8 @@ class _Apart:
         for model in self._models.values():
             model.close()
         await asyncio.gather(*(d.close(deadline_s) for d in self._dispatchers))
-        for sockets in self._sockets:
-            listener.close(sockets, self._config.server)
+        for listening in self._listening:
+            listening.close()
 
 
 async def _cleaned_up(runner: web.AppRunner, deadline_s: float) -> None:

@@ -13,7 +13,6 @@ import contextlib
 import gc
 import logging
 import resource
-import socket
 import ssl
 import sys
 from collections.abc import Sequence
@@ -24,12 +23,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fmedge.config import EMBEDDED, Config, state_dir, unknown_variables
+from fmedge.config.service import take_service
 from fmedge.errors import FmedgeError, UnavailableError
 from fmedge.server import access, listener, logs
 from fmedge.server.kv_places import KvPlaces
 from fmedge.server.learned import keep, relearn
 from fmedge.server.plan import ModelPlan, plan_models
 from fmedge.server.promises import http_settings, workflow_settings
+from fmedge.server.service import Service
 from fmedge.server.state import StateStore
 from fmedge.server.stopping import Stop
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from fmedge.dispatch import Dispatcher
     from fmedge.dispatch.record import Recorder
     from fmedge.dispatch.replicas import Profiler
+    from fmedge.http.connection import Runner
     from fmedge.http.settings import HttpSettings
     from fmedge.models.served import ServedModel
     from fmedge.replica.interface import Replica
@@ -50,6 +52,9 @@ if TYPE_CHECKING:
     from fmedge.types import EngineInfo
 
 USUAL_KERNELS_S = 3.0
+HOLD_S = 120.0
+"""How long connections wait for a server that starts on sockets that were passed to it."""
+
 log = logging.getLogger(__name__)
 
 
@@ -63,6 +68,23 @@ def run(
     nothing is kept that was learned.
     """
     logs.set_up(config.server)
+    link = take_service()
+    # A server that lives for one command is that command's, and not the service manager's.
+    service = Service(link if lifeline_fd is None else None)
+    try:
+        return _run(config, lifeline_fd, cluster, service, link.fds)
+    except FmedgeError as error:
+        service.failed(str(error))
+        raise
+
+
+def _run(
+    config: Config,
+    lifeline_fd: int | None,
+    cluster: ClusterConfig | None,
+    service: Service,
+    passed: Sequence[tuple[int, str]],
+) -> int:
     for warning in unknown_variables():
         log.warning("%s", warning)
     emulation: Emulation | None = None
@@ -74,7 +96,7 @@ def run(
         config = config_of(cluster, config)
     keys = access.read_api_keys(config.server)
     tls = access.tls_context(config.server)
-    sockets = listener.listen(config.server)
+    listening = listener.listen(config.server, passed)
     try:
         plans = plan_models(config.models, config.replicas, is_narrowed=config.is_narrowed)
         if lifeline_fd is not None:
@@ -92,11 +114,12 @@ def run(
         recording = recording_of(config) if lifeline_fd is None else contextlib.nullcontext()
         with contextlib.closing(state), KvPlaces(config.server) as kv, recording as recorder:
             server = _Server(
-                config, plans, settings, state, kv, tls, sockets, lifeline_fd, emulation, recorder
-            )
+                config, plans, settings, state, kv, tls, listening, lifeline_fd, emulation,
+                recorder, service,
+            )  # fmt: skip
             return uvloop.run(server.serve())
     finally:
-        listener.close(sockets, config.server)
+        listening.close()
         if lifeline_fd is not None and config.server.unix_socket:
             with contextlib.suppress(OSError):  # whoever made the folder may not live to remove it
                 Path(config.server.unix_socket).parent.rmdir()
@@ -164,10 +187,11 @@ class _Server:
         state: StateStore,
         kv: KvPlaces,
         tls: ssl.SSLContext | None,
-        sockets: list[socket.socket],
+        listening: listener.Listening,
         lifeline_fd: int | None,
         emulation: Emulation | None,
         recorder: Recorder | None,
+        service: Service,
     ) -> None:
         self._config = config
         self._plans = plans
@@ -175,8 +199,9 @@ class _Server:
         self._state = state
         self._kv = kv
         self._tls = tls
-        self._sockets = sockets
-        self._stop = Stop(config.server.drain_timeout_s, lifeline_fd)
+        self._listening = listening
+        self._service = service
+        self._stop = Stop(config.server.drain_timeout_s, lifeline_fd, service.stopping)
         self._is_brief = lifeline_fd is not None
         """It lives for one command."""
         self._models: dict[str, ServedModel] = {}
@@ -203,11 +228,14 @@ class _Server:
             relearn(self._state, name, partial(dispatcher.forecast.restore, name))
         is_over = asyncio.Event()
         keeping = asyncio.create_task(keep(self._state, dispatcher.forecast.save, is_over))
-        runner: web.AppRunner | None = None
+        runner: Runner | None = None
+        telling = asyncio.create_task(self._service.watch(dispatcher.status))
         try:
             starting = asyncio.create_task(backends.start(dispatcher))
             loading: web.AppRunner | None = None
             try:
+                if self._listening.is_passed:
+                    await self._hold_back(starting)
                 loading = await self._show_loading(dispatcher)
                 if not await self._until_loaded(starting):
                     return self._stop.exit_code
@@ -219,6 +247,8 @@ class _Server:
                     await loading.cleanup()
             self._say_ready()
             await self._stop.asked.wait()
+            if self._listening.is_passed:  # who comes now is served by who comes after us
+                await runner.stop_accepting()
             await self._stop.drain([dispatcher])
         finally:
             deadline_s = self._stop.close_timeout_s
@@ -231,6 +261,8 @@ class _Server:
             await dispatcher.close(deadline_s)
             is_over.set()
             await keeping
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
         return self._stop.exit_code
 
     # --- start ---
@@ -265,6 +297,16 @@ class _Server:
 
         return LEARNED
 
+    async def _hold_back(self, loaded: asyncio.Task[None]) -> None:
+        """Leave connections to the sockets that the service manager passed in their queue, where
+        it held them before we were started, to be served when that is possible: the first request
+        starts a service, and a restart refuses none. Bounded, as clients should learn in the end
+        that a start takes long."""
+        stopped = asyncio.create_task(self._stop.asked.wait())
+        waiting = (loaded, stopped)
+        await asyncio.wait(waiting, timeout=HOLD_S, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+
     async def _show_loading(self, dispatcher: Dispatcher) -> web.AppRunner:
         # In a thread, because it is slow: the workers are told what to load meanwhile.
         loading = await asyncio.to_thread(import_module, "fmedge.server.loading")
@@ -289,13 +331,14 @@ class _Server:
             await asyncio.wait((stopped,))
         return True
 
-    async def _start_http(self, backends: Backends, dispatcher: Dispatcher) -> web.AppRunner:
+    async def _start_http(self, backends: Backends, dispatcher: Dispatcher) -> Runner:
         from fmedge.http.app import build_app, build_runner
 
         self._models = await backends.serve_models(dispatcher)
         app = build_app(dispatcher, self._models, self._settings)
         backends.add_routes(app, dispatcher)
-        runner = await self._listen_with(build_runner(app))
+        runner = build_runner(app)
+        await self._listen_with(runner)
         if not self._is_brief:
             # What lives now lives until the end: the collector need not look at it again.
             gc.collect()
@@ -307,7 +350,7 @@ class _Server:
         from aiohttp import web
 
         await runner.setup()
-        for sock in self._sockets:
+        for sock in self._listening.sockets:
             copy = sock.dup()
             site = web.SockSite(runner, copy, ssl_context=self._tls, backlog=listener.BACKLOG)
             await site.start()
@@ -318,11 +361,12 @@ class _Server:
             plan.name + (f" ({', '.join(plan.aliases)})" if plan.aliases else "")
             for plan in self._plans
         )
-        url = listener.url(self._sockets, self._config.server)
+        url = self._listening.url
         note = "" if self._emulation is None else f" ({self._emulation.note})"
         sys.stderr.write(f"fmedge: ready at {url} with {names}{note}\n{self._banner()}")
         sys.stderr.flush()
         self._stop.say_ready()
+        self._service.ready()
 
     def _banner(self) -> str:
         """What users of the model that is part of fmedge should know; not where somebody wants

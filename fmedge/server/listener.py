@@ -1,13 +1,19 @@
-"""The listening sockets: bound before anything else starts, so that a port in use costs nothing."""
+"""The listening sockets: bound before anything else starts, so that a port in use costs nothing; or
+taken over from the service manager, which then decides where, and keeps them open without us."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
+import logging
 import os
 import socket
 import stat
+from collections.abc import Sequence
 from pathlib import Path
+
+from msgspec import Struct
 
 from fmedge.config import ServerConfig
 from fmedge.errors import ConfigError, FmedgeError
@@ -15,11 +21,87 @@ from fmedge.errors import ConfigError, FmedgeError
 BACKLOG = 1024
 PROBE_TIMEOUT_S = 1.0
 
+log = logging.getLogger(__name__)
 
-def listen(config: ServerConfig) -> list[socket.socket]:
-    """One socket for each address of the host, or the one Unix socket."""
-    if config.unix_socket:
-        return [_listen_unix(Path(config.unix_socket))]
+
+class Listening(Struct, frozen=True):
+    """Where one server listens. path: of the Unix socket that is ours to remove, or "". is_passed:
+    the sockets stay open without us."""
+
+    sockets: tuple[socket.socket, ...]
+    urls: tuple[str, ...]
+    path: str = ""
+    is_passed: bool = False
+
+    @property
+    def url(self) -> str:
+        """Where clients reach it, for people."""
+        return " and ".join(self.urls)
+
+    def close(self) -> None:
+        """Closes them; a Unix socket's file goes too, if we made it."""
+        for sock in self.sockets:
+            sock.close()
+        if self.path:
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
+
+
+def listen(config: ServerConfig, passed: Sequence[tuple[int, str]] = ()) -> Listening:
+    """On the sockets that were passed (descriptors with their names, see `config.service`); else on
+    one for each address of the host, or on the one Unix socket."""
+    if passed:
+        sockets = [_adopt(fd, name) for fd, name in passed]
+        urls = tuple(_url(sock, config) for sock in sockets)
+        log.info("listening where the service manager does: %s; host, port and unix_socket do not "
+                 "count", " and ".join(urls))  # fmt: skip
+        listening = Listening(tuple(sockets), urls, is_passed=True)
+    elif config.unix_socket:
+        sock = _listen_unix(Path(config.unix_socket))
+        listening = Listening((sock,), (_url(sock, config),), config.unix_socket)
+    else:
+        sockets = _listen_tcp(config)
+        # the name that was asked for, which a certificate may be for
+        listening = Listening(tuple(sockets), (_url(sockets[0], config, config.host),))
+    if not config.api_key_file:
+        _warn_if_open(listening.sockets)
+    return listening
+
+
+def _adopt(fd: int, name: str) -> socket.socket:
+    """A socket that the service manager opened. FmedgeError for what no requests can come from."""
+    where = f"socket {name!r} (descriptor {fd}) of the service manager"
+    try:
+        os.set_inheritable(fd, False)
+        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+            raise FmedgeError(f"{where} is no socket: use ListenStream= alone")
+        sock = socket.socket(fileno=fd)
+    except OSError as error:
+        raise FmedgeError(f"{where} cannot be used: {error.strerror}") from error
+    wrong = ""
+    if sock.family not in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6):
+        wrong = f"is of family {sock.family}: use ListenStream= with a port, an address or a path"
+    elif sock.type != socket.SOCK_STREAM:
+        wrong = "takes no streams: use ListenStream="
+    elif not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        wrong = "is a connection, not a listening socket: use Accept=no"
+    if wrong:
+        sock.detach()  # it is not ours to close
+        raise FmedgeError(f"{where} {wrong}")
+    sock.setblocking(False)
+    return sock
+
+
+def _warn_if_open(sockets: Sequence[socket.socket]) -> None:
+    for sock in sockets:
+        if sock.family == socket.AF_UNIX:
+            continue
+        address = sock.getsockname()[0]
+        if not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+            log.warning("anyone who reaches %s may use this server: set an --api-key-file", address)
+
+
+def _listen_tcp(config: ServerConfig) -> list[socket.socket]:
     try:
         found = socket.getaddrinfo(
             config.host or None, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -100,21 +182,13 @@ def _remove_stale(path: Path) -> None:
     raise FmedgeError(f"{path} is in use by another server")
 
 
-def close(sockets: list[socket.socket], config: ServerConfig) -> None:
-    """Closes them; a Unix socket's file goes too."""
-    for sock in sockets:
-        sock.close()
-    if config.unix_socket:
-        with contextlib.suppress(OSError):
-            os.unlink(config.unix_socket)
-
-
-def url(sockets: list[socket.socket], config: ServerConfig) -> str:
-    """Where clients reach it."""
-    if config.unix_socket:
-        return f"unix:{config.unix_socket}"
-    address = sockets[0].getsockname()
-    # the name that was asked for, which a certificate may be for
-    host = config.host or address[0]
+def _url(sock: socket.socket, config: ServerConfig, host: str = "") -> str:
+    """Where clients reach it, by this name of the machine if there is one."""
+    address = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        if isinstance(address, bytes):  # of the abstract namespace
+            address = "@" + os.fsdecode(address[1:])
+        return f"unix:{address}"
+    host = host or address[0]
     host = f"[{host}]" if ":" in host else host
     return f"{'https' if config.tls_cert else 'http'}://{host}:{address[1]}"

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 CLOSE_TIMEOUT_S = 5.0
 HURRIED_CLOSE_TIMEOUT_S = 0.5
+END_TIMEOUT_S = 30.0
+"""All that comes after the drain takes less: connections are closed, workers end or are killed."""
+
 
 EXIT_OK = 0
 EXIT_INTERRUPTED = 130
@@ -25,7 +28,14 @@ log = logging.getLogger(__name__)
 class Stop:
     """One run's. `watch` on its event loop, then wait for `asked`."""
 
-    def __init__(self, drain_timeout_s: float, lifeline_fd: int | None = None) -> None:
+    def __init__(
+        self,
+        drain_timeout_s: float,
+        lifeline_fd: int | None = None,
+        on_asked: Callable[[float], None] | None = None,
+    ) -> None:
+        """on_asked: told at once, with the seconds that stopping takes at most."""
+        self._on_asked = on_asked
         self._drain_timeout_s = drain_timeout_s
         self._lifeline = None if lifeline_fd is None else socket.socket(fileno=lifeline_fd)
         self.asked = asyncio.Event()
@@ -74,6 +84,11 @@ class Stop:
             self.exit_code = EXIT_INTERRUPTED
         log.info("%s: finishing what runs, for %g s at most; a second signal stops at once",
                  number.name, self._drain_timeout_s)  # fmt: skip
+        self._ask()
+
+    def _ask(self) -> None:
+        if not self.asked.is_set() and self._on_asked is not None:
+            self._on_asked(self._drain_timeout_s + END_TIMEOUT_S)
         self.asked.set()
 
     def _on_lifeline(self) -> None:
@@ -82,5 +97,5 @@ class Stop:
         asyncio.get_running_loop().remove_reader(self._lifeline.fileno())
         self._lifeline.close()
         self._lifeline = None
-        self.asked.set()
+        self._ask()
         self._hurry.set()

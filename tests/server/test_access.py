@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import subprocess
 from pathlib import Path
 
@@ -55,25 +54,6 @@ def test_readable_keys_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert not caplog.records
     keys_of(tmp_path, "k\n", 0o644)
     assert "chmod 600" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("config", "is_warned"),
-    [
-        (ServerConfig(), False),
-        (ServerConfig(host="localhost"), False),
-        (ServerConfig(host="::1"), False),
-        (ServerConfig(host="0.0.0.0", unix_socket="/s"), False),
-        (ServerConfig(host="0.0.0.0"), True),
-        (ServerConfig(host="example.org"), True),
-    ],
-)
-def test_an_open_server_is_warned_of(
-    config: ServerConfig, is_warned: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.WARNING):
-        assert read_api_keys(config) == ()
-    assert ("--api-key-file" in caplog.text) is is_warned
 
 
 def make_certificate(folder: Path, *, password: str = "") -> tuple[str, str]:

@@ -1,0 +1,185 @@
+"""What the service manager is told (systemd's sd_notify), and when.
+
+The rule of the watchdog: it is fed by the event loop, and only while each worker that has spoken
+was heard within SILENT_S. fmedge itself kills and replaces a worker that is silent for longer
+(`WatchSettings.heartbeat_timeout_s`), after which there is nothing silent and the feeding goes on;
+so the watchdog's period is to be well above that time, and it acts only where our own cure does
+not: when the event loop hangs, or a worker cannot be killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+from fmedge.config.service import ServiceLink
+from fmedge.dispatch import DispatcherStatus, ReplicaLoad
+
+TICK_S = 1.0
+FEEDS_A_PERIOD = 4
+SILENT_S = 3.0
+"""Workers beat once a second."""
+
+STALL_S = 300.0
+"""A start that makes no progress for so long has failed. The slowest step that shows none is the
+compiling of kernels, once for each version."""
+
+MAX_REMARK_LENGTH = 300
+
+log = logging.getLogger(__name__)
+
+
+class Service:
+    """One process's link to whoever supervises it; without one, everything here does nothing.
+    Never raises: nobody's requests fail because a supervisor does not listen."""
+
+    def __init__(self, link: ServiceLink | None = None) -> None:
+        self._link = link or ServiceLink()
+        self._phase: Literal["starting", "serving", "stopping"] = "starting"
+        self._is_reloading = False
+        self._last_text = ""
+        self._socket: socket.socket | None = None
+        self.remark = ""
+        """What the status line ends with until further notice, as that a reload was refused."""
+        if self._link.notify_socket:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+
+    @property
+    def watchdog_s(self) -> float:
+        return self._link.watchdog_s
+
+    def ready(self) -> None:
+        """The start is over: requests are served."""
+        self._phase = "serving"
+        self._tell("READY=1")
+
+    @contextlib.contextmanager
+    def reloading(self) -> Iterator[None]:
+        """While the configuration is read again and carried out. Says nothing during start and
+        stop, of which it would be taken for the end."""
+        if self._phase == "serving":
+            self._is_reloading = True
+            now_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+            self._tell("RELOADING=1", f"MONOTONIC_USEC={now_us}")
+        try:
+            yield
+        finally:
+            if self._is_reloading:
+                self._is_reloading = False
+                if self._phase == "serving":
+                    self._tell("READY=1")
+
+    def stopping(self, within_s: float) -> None:
+        """Asked to stop; it takes no longer than this."""
+        self._phase = "stopping"
+        self._tell("STOPPING=1", _extend(within_s))
+
+    def failed(self, reason: str) -> None:
+        """It cannot start, or go on."""
+        self._tell(f"STATUS={_line(reason)}")
+
+    async def watch(self, status: Callable[[], DispatcherStatus]) -> None:
+        """Says how things go and feeds the watchdog, until cancelled."""
+        if self._socket is None:
+            return
+        tick_s = min(TICK_S, self.watchdog_s / FEEDS_A_PERIOD or TICK_S)
+        before: Any = None
+        while True:
+            now = status()
+            self._say(self._text(now))
+            if self._phase == "starting":
+                progress = [_progress(load) for model in now.models for load in model.replicas]
+                if progress != before:
+                    self._tell(_extend(STALL_S))
+                before = progress
+            if self.watchdog_s and not silent(now):
+                self._tell("WATCHDOG=1")
+            await asyncio.sleep(tick_s)
+
+    def _text(self, status: DispatcherStatus) -> str:
+        if self._phase == "starting":
+            text = loading_text(status)
+        elif self._phase == "stopping":
+            text = f"finishing {_count(status.num_open, 'request')}"
+        elif self._is_reloading:
+            text = f"reloading; {serving_text(status)}"
+        else:
+            text = serving_text(status)
+        return f"{text}; {self.remark}" if self.remark else text
+
+    def _say(self, text: str) -> None:
+        if text != self._last_text:
+            self._last_text = text
+            self._tell(f"STATUS={_line(text)}")
+
+    def _tell(self, *lines: str) -> None:
+        if self._socket is None:
+            return
+        address = self._link.notify_socket
+        address = "\0" + address[1:] if address.startswith("@") else address
+        try:
+            self._socket.sendto("\n".join(lines).encode(), address)
+        except OSError as error:
+            log.debug("the service manager cannot be told %s: %s", lines[0], error)
+
+
+def silent(status: DispatcherStatus) -> list[ReplicaLoad]:
+    """Replicas whose worker runs and is not heard of."""
+    loads = (load for model in status.models for load in model.replicas)
+    return [load for load in loads if load.status.silent_s > SILENT_S]
+
+
+def loading_text(status: DispatcherStatus) -> str:
+    """How far a start has come."""
+    wanted = [model for model in status.models if model.replicas]
+    waiting = [model for model in wanted if not model.is_ready]
+    if not waiting:
+        return "starting"
+    slowest = min(load.status.load_fraction for model in waiting for load in model.replicas)
+    num_ready = len(wanted) - len(waiting)
+    return (
+        f"loading {len(waiting)} of {_count(len(wanted), 'model')}, {num_ready} ready, the slowest "
+        f"is {100 * slowest:.0f} % loaded"
+    )
+
+
+def serving_text(status: DispatcherStatus) -> str:
+    """What is being done, and what is not well."""
+    num_ready = sum(model.is_ready for model in status.models)
+    num_models = len(status.models)
+    text = f"serving {_count(status.num_open, 'request')}, {num_ready} of "
+    text += f"{_count(num_models, 'model')} in memory"
+    for load in silent(status):
+        text += f"; {load.status.name} is silent for {load.status.silent_s:.0f} s"
+    for model in status.models:
+        if model.error:
+            text += f"; {model.name}: {model.error}"
+        for load in model.replicas:
+            if load.status.state in ("restarting", "failed"):
+                text += f"; {load.status.name} is {load.status.state}"
+    return text
+
+
+def _progress(load: ReplicaLoad) -> tuple[str, str, float, int]:
+    """Memory too: what is mapped is loaded before it is there."""
+    status = load.status
+    return status.name, status.state, status.load_fraction, status.rss_bytes >> 20
+
+
+def _extend(timeout_s: float) -> str:
+    return f"EXTEND_TIMEOUT_USEC={round(timeout_s * 1e6)}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _line(text: str) -> str:
+    """A line of its own, whatever is in it, and no longer than a terminal shows."""
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_REMARK_LENGTH else text[: MAX_REMARK_LENGTH - 3] + "..."
