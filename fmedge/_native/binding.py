@@ -12,7 +12,8 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from fmedge._native import gemm
+from fmedge._native import cpu, gemm
+from fmedge._native.pin import LLAMA_CPP_PYTHON_VERSION
 from fmedge.errors import (
     KvCacheFullError,
     ModelFileError,
@@ -21,8 +22,6 @@ from fmedge.errors import (
     OutOfMemoryError,
     StepAbortedError,
 )
-
-LLAMA_CPP_PYTHON_VERSION = "0.3.36"
 
 # In the order in which they need each other; backends that a build lacks are skipped.
 _LIBRARIES = ("ggml-base", "ggml-cpu", "ggml-rpc", "ggml", "llama")
@@ -72,6 +71,7 @@ def _load() -> tuple[Any, Any]:
         except OSError as error:
             raise NativeError(f"cannot load llama.cpp from {path}: {error}") from error
         if name == "ggml-cpu":
+            cpu.check(cpu.compiled_in(library))
             gemm.install(library)
     try:
         extension = importlib.import_module("fmedge._native._fm")

@@ -34,9 +34,10 @@ def hardware(devices: Sequence[DeviceInfo], root: Path = Path("/")) -> Hardware:
 
     devices: ggml's. root: where `proc` and `sys` lie.
     """
+    from fmedge._native.cpu import identify
     from fmedge._native.threads import cgroup_cpu_quota, default_threads
 
-    cpu, flags = _cpu(root)
+    cpu, flags = identify(root)
     return Hardware(
         cpu=cpu,
         cpu_flags=hashlib.sha256(" ".join(sorted(flags)).encode()).hexdigest()[:16],
@@ -49,21 +50,6 @@ def hardware(devices: Sequence[DeviceInfo], root: Path = Path("/")) -> Hardware:
             if device.kind != "cpu"
         ),
     )
-
-
-def _cpu(root: Path) -> tuple[str, list[str]]:
-    """Model name and flags of the first CPU; ARM kernels have other names for them."""
-    fields: dict[str, str] = {}
-    try:
-        text = (root / "proc/cpuinfo").read_text(errors="replace")
-    except OSError:
-        return "unknown", []
-    for line in text.splitlines():
-        name, _, value = line.partition(":")
-        fields.setdefault(name.strip(), value.strip())
-    parts = ("CPU implementer", "CPU part", "CPU variant")
-    name = fields.get("model name") or " ".join(fields[p] for p in parts if p in fields)
-    return name or "unknown", (fields.get("flags") or fields.get("Features") or "").split()
 
 
 def prior_devices(

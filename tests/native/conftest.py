@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import fmedge._native.binding  # noqa: F401 - loads what the extension needs
 from fmedge._native import _fm
 from fmedge._native.engine import Engine
 from fmedge.types import EngineSettings

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fmedge._native.binding import LLAMA_CPP_PYTHON_VERSION, check, check_version, lib
+from fmedge._native.binding import check, check_version, lib
+from fmedge._native.pin import LLAMA_CPP_PYTHON_VERSION
 from fmedge.errors import (
     KvCacheFullError,
     ModelFileError,

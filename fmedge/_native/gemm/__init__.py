@@ -56,6 +56,12 @@ def kernel() -> str:
     return str(function().decode())
 
 
+def cpu_has(feature: str) -> bool | None:
+    """Whether this processor has a feature of ggml's name; None where that is not known."""
+    answer = int(_library().fm_cpu_has(feature.encode()))
+    return None if answer < 0 else bool(answer)
+
+
 def reserve_exactly(is_enabled: bool) -> None:
     """True: llama.cpp sizes compute buffers by reserving them, see fm_reserve.h."""
     _library().fm_reserve_enable(int(is_enabled))
