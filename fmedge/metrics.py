@@ -1,12 +1,22 @@
 """Prometheus metrics of one server, in a registry of its own; whoever counts is handed a `Metrics`.
 
 Names follow Prometheus' conventions: base units, `_total` for counters. `model` is the served
-name, `replica` one process of it.
+name, `replica` one process of it; the `process_` ones are of the front. docs/operations.md says
+what to watch.
 """
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+
+from fmedge import __version__
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -14,6 +24,7 @@ LATENCY_BUCKETS_S = (
     0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0,
     300.0, 600.0,
 )  # fmt: skip
+LOAD_BUCKETS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0)
 RATIO_BUCKETS = (0.5, 0.67, 0.8, 0.9, 0.95, 1.0, 1.05, 1.11, 1.25, 1.5, 2.0, 4.0)
 TOKEN_BUCKETS_S = (
     0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0,
@@ -73,7 +84,7 @@ class Metrics:
             "requests", "Requests by outcome: a finish reason, or why not.", ("model", "outcome")
         )
         self.worker_restarts = counter(
-            "worker_restarts", "Worker processes that were lost.", by_replica
+            "worker_restarts", "Worker processes that were lost while they served.", by_replica
         )
         self.preemptions = counter(
             "preemptions", "Sequences set aside because KV was full.", by_replica
@@ -90,9 +101,6 @@ class Metrics:
         )
         self.refusals = counter(
             "refusals", "Requests refused, by reason.", ("model", "sla_class", "reason")
-        )
-        self.queued = gauge(
-            "queued_requests", "Requests that wait at the front.", ("model", "sla_class")
         )
         self.rectified = counter(
             "rectified_requests",
@@ -113,6 +121,28 @@ class Metrics:
         self.step_drifts = counter(
             "step_drifts", "Lasting changes of a replica's step time.", by_replica
         )
+        self.model_ready = gauge("model_ready", "1 when a replica of the model serves.", by_model)
+        self.model_failed = gauge("model_failed", "1 when the model cannot be loaded.", by_model)
+        self.model_load_seconds = histogram(
+            "model_load_seconds",
+            "From a worker's start until its weights are there.",
+            LOAD_BUCKETS_S,
+        )
+        self.model_unloads = counter(
+            "model_unloads", "Replicas that were unloaded while the server ran.", by_model
+        )
+        self.device_capacity_bytes = gauge(
+            "device_capacity_bytes", "Memory that plans may use of a device.", ("device",)
+        )
+        self.device_used_bytes = gauge(
+            "device_used_bytes", "Of it, what loaded replicas take by the plan.", ("device",)
+        )
+        self.state_kept = gauge(
+            "state_kept", "1 when what is learned can be kept in the state folder.", ("folder",)
+        )
+        build = gauge("build_info", "1; the version is a label.", ("version",))
+        build.labels(__version__).set(1)
+        ProcessCollector(registry=self.registry)
 
     def render(self) -> bytes:
         """All of it in Prometheus' text format (CONTENT_TYPE)."""

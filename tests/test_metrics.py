@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from fmedge import __version__
 from fmedge.metrics import Metrics
 
 
@@ -33,8 +34,17 @@ def test_histograms_count_and_sum():
     assert rendered["fmedge_time_to_first_token_seconds_bucket['600.0', 'm']"] == 1
 
 
+def test_the_process_and_the_version_are_told():
+    rendered = samples(Metrics())
+    assert rendered[f"fmedge_build_info['{__version__}']"] == 1
+    assert rendered["process_resident_memory_bytes[]"] > 1 << 20
+    assert 0 < rendered["process_open_fds[]"] <= rendered["process_max_fds[]"]
+
+
 def test_names_follow_prometheus_conventions():
     for family in text_string_to_metric_families(Metrics().render().decode()):
+        if family.name.startswith("process_"):
+            continue  # prometheus_client's own
         assert family.name.startswith("fmedge_")
         assert family.documentation.endswith(".")
         if family.type == "histogram":

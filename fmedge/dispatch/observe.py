@@ -85,6 +85,8 @@ def observe_refusal(metrics: Metrics, model: str, reason: str, promise: Promise 
 
 def set_gauges(metrics: Metrics, status: DispatcherStatus) -> None:
     """Set every gauge to what is now."""
+    for gauge in (metrics.requests_waiting, metrics.model_ready, metrics.model_failed):
+        gauge.clear()  # models come and go, too
     for model in status.models:
         num_waiting = model.num_waiting
         for load in model.replicas:
@@ -96,7 +98,11 @@ def set_gauges(metrics: Metrics, status: DispatcherStatus) -> None:
             metrics.kv_usage_ratio.labels(*labels).set(kv_usage)
             metrics.replica_ready.labels(*labels).set(load.status.state == "ready")
             metrics.replica_rss_bytes.labels(*labels).set(load.status.rss_bytes)
+        states = [load.status.state for load in model.replicas]
+        has_failed = bool(model.error) or (bool(states) and set(states) == {"failed"})
         metrics.requests_waiting.labels(model.name).set(num_waiting)
+        metrics.model_ready.labels(model.name).set(model.is_ready)
+        metrics.model_failed.labels(model.name).set(has_failed)
 
 
 def forget_replica(metrics: Metrics, model: str, replica: str) -> None:

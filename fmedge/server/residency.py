@@ -13,6 +13,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -155,6 +156,7 @@ class ModelManager:
         self._residency.set_residents(time.monotonic(), residents, self._rules, capacity)
         for model in dict.fromkeys(replica.model for replica in plan.replicas):
             self._add_model(model)
+        self._show(capacity)
         self._stir()
 
     # --- commands ---
@@ -217,7 +219,9 @@ class ModelManager:
         """It serves; after a crash of its own it is here without a load of ours."""
         load_s = self._load_s.pop(replica, None)
         if load_s is not None:
-            self._ready_s.pop(self._planned[replica].model, None)
+            model = self._planned[replica].model
+            self._ready_s.pop(model, None)
+            self._dispatcher.metrics.model_load_seconds.labels(model).observe(load_s)
             self._residency.on_loaded(time.monotonic(), replica, load_s)
             self._stir()
 
@@ -261,6 +265,7 @@ class ModelManager:
                     self._load(effect.replica)
                 case Unload():
                     log.info("unloading %s: %s", effect.replica, effect.reason)
+                    self._dispatcher.metrics.model_unloads.labels(effect.model).inc()
                     self._spawn(self._unload(effect))
                 case Retry():
                     self._add_model(effect.model)
@@ -325,6 +330,18 @@ class ModelManager:
         if self._residency.state(name) is None:  # no longer planned
             del self._planned[name], self._bytes[name]
         self._stir()
+
+    def _show(self, capacity: Mapping[str, int]) -> None:
+        """Let the metrics say what there is of each device, and what is taken of it."""
+        metrics = self._dispatcher.metrics
+        metrics.device_capacity_bytes.clear()
+        metrics.device_used_bytes.clear()
+        for device, capacity_bytes in capacity.items():
+            metrics.device_capacity_bytes.labels(device).set(capacity_bytes)
+            metrics.device_used_bytes.labels(device).set_function(partial(self._held_bytes, device))
+
+    def _held_bytes(self, device: str) -> int:
+        return sum(held.get(device, 0) for name, held in self._bytes.items() if self._is_up(name))
 
     def _resident(self, name: str) -> Resident:
         held = self._bytes[name]

@@ -46,6 +46,11 @@ class StateStore:
             with self._mutex:
                 self._owns(self.folder)
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether what is saved is kept, by what was seen last."""
+        return self._lock_fd >= 0 and "save" not in self._warned
+
     def load(self, name: str) -> bytes | None:
         """What was saved under `name`; None if there is nothing, or nothing to be trusted."""
         _check_name(name)

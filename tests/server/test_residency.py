@@ -250,3 +250,32 @@ async def test_an_idle_model_is_unloaded_after_its_keep_alive():
         managed.dispatcher.roster.stirred.set()
         await until(lambda: managed.state("a") == "unloaded")
         assert "nothing was asked of it" in managed.manager.status()[0].why
+
+
+async def test_the_metrics_say_what_is_loaded_and_what_it_takes():
+    async with managing(plan_of("a/0", capacity=2500)) as managed:
+
+        def sample(name: str, **labels: str) -> float | None:
+            managed.dispatcher.render_metrics()
+            return managed.dispatcher.metrics.registry.get_sample_value(f"fmedge_{name}", labels)
+
+        await until(lambda: managed.state("a") == "loaded")
+        assert sample("device_capacity_bytes", device="gpu0") == 2500
+        assert sample("device_used_bytes", device="gpu0") == 1000
+        assert sample("model_ready", model="a") == 1
+        assert sample("model_load_seconds_count", model="a") == 1
+        await managed.manager.unload("a")
+        assert sample("device_used_bytes", device="gpu0") == 0
+        assert sample("model_unloads_total", model="a") == 1
+        managed.loads_at_once = False
+        loading = asyncio.create_task(managed.manager.load("a"))
+        await until(lambda: len(managed.made) == 2)
+        assert sample("device_used_bytes", device="gpu0") == 1000
+        assert [sample(f"model_{state}", model="a") for state in ("ready", "failed")] == [0, 0]
+        managed.made[1].fail("it is torn")
+        with pytest.raises(UnavailableError, match="it is torn"):
+            await loading
+        assert sample("model_failed", model="a") == 1
+        assert sample("model_load_seconds_count", model="a") == 1
+        managed.manager.apply(plan_of("a/0", capacity=3500))
+        assert sample("device_capacity_bytes", device="gpu0") == 3500

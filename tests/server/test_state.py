@@ -46,6 +46,7 @@ def test_two_servers_on_one_folder(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert not second.save("a", b"second")
     assert not second.save("a", b"second")
     assert second.load("a") == b"first"
+    assert (first.is_kept, second.is_kept) == (True, False)
     assert len(warnings(caplog)) == 1
     assert "another server" in warnings(caplog)[0]
     first.close()
@@ -95,12 +96,14 @@ def test_a_full_or_failing_disk_keeps_the_old_and_is_logged_once(
         patch.setattr(state.os, "fsync", failing)
         assert not store.save("a", b"new")
         assert not store.save("b", b"new")
+        assert not store.is_kept
     assert store.load("a") == b"old"
     assert store.load("b") is None
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", LOCK_NAME]
     assert len(warnings(caplog)) == 1
     assert os.strerror(number) in warnings(caplog)[0]
     assert store.save("a", b"new")
+    assert store.is_kept
     assert "kept again" in caplog.text
     store.close()
 
