@@ -4,6 +4,7 @@ Nothing else in fmedge reads the environment.
 """
 
 from fmedge.config.cross import check_engine, check_replica, names_of, not_served
+from fmedge.config.fixed import keep_fixed
 from fmedge.config.load import load_config, unknown_variables
 from fmedge.config.places import history_file, state_dir
 from fmedge.config.promises import MAX_NAME_LENGTH, SlaConfig, WorkflowConfig
@@ -33,6 +34,7 @@ __all__ = [
     "check_engine",
     "check_replica",
     "history_file",
+    "keep_fixed",
     "load_config",
     "names_of",
     "nearest",

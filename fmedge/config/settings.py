@@ -19,6 +19,7 @@ EMBEDDED = "embedded"
 """What `model` says for the model that is part of fmedge, which is served where none is named."""
 
 _PATH = {"is_path": True}
+_FIXED = {"is_fixed": True}  # while a server runs
 
 Positive = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[int, Meta(ge=0)]
@@ -29,10 +30,13 @@ KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "
 class ServerConfig(Struct, frozen=True, kw_only=True):
     """The listening side: section [server]."""
 
-    host: Annotated[str, Meta(description="address to listen on")] = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65535, description="port; 0 takes a free one")] = 8080
+    host: Annotated[str, Meta(description="address to listen on", extra=_FIXED)] = "127.0.0.1"
+    port: Annotated[
+        int, Meta(ge=0, le=65535, description="port; 0 takes a free one", extra=_FIXED)
+    ] = 8080
     unix_socket: Annotated[
-        str, Meta(description="listen on this Unix socket instead of a port", extra=_PATH)
+        str,
+        Meta(description="listen on this Unix socket instead of a port", extra=_PATH | _FIXED),
     ] = ""
     api_key_file: Annotated[
         str, Meta(description="file with one API key a line; without it no key is asked for",
@@ -43,7 +47,9 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
     ] = ()
     tls_cert: Annotated[str, Meta(description="PEM certificate chain", extra=_PATH)] = ""
     tls_key: Annotated[str, Meta(description="PEM private key", extra=_PATH)] = ""
-    max_body_mib: Annotated[int, Meta(ge=1, le=1024, description="largest request body")] = 32
+    max_body_mib: Annotated[
+        int, Meta(ge=1, le=1024, description="largest request body", extra=_FIXED)
+    ] = 32
     max_concurrent_requests: Annotated[
         int, Meta(ge=1, description="requests in progress at once; more get 503")
     ] = 1024
@@ -78,17 +84,18 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
             "highest_load",
         ],
         Meta(description="how a replica is chosen; all but fmedge are there to compare with, and "
-             "but for highest_load they ignore promises"),
+             "but for highest_load they ignore promises", extra=_FIXED),
     ] = "fmedge"  # fmt: skip
     profile: Annotated[
         Literal["auto", "prior"],
         Meta(description="a replica's speed: auto is as stored, else measured when it has loaded; "
-             "prior is reckoned from the hardware's figures alone"),
+             "prior is reckoned from the hardware's figures alone", extra=_FIXED),
     ] = "auto"  # fmt: skip
     placement: Annotated[
         Literal["auto", "once", "manual"],
         Meta(description="who decides replicas and layers: auto plans at start and whenever things "
-             "change, once at start alone, manual leaves it to the settings and to llama.cpp"),
+             "change, once at start alone, manual leaves it to the settings and to llama.cpp",
+             extra=_FIXED),
     ] = "auto"  # fmt: skip
     demand_file: Annotated[
         str,
@@ -106,22 +113,22 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
     kv_store_mib: Annotated[
         int,
         Meta(ge=0, le=1 << 24, description="host memory of each replica for conversations that "
-             "left its KV cache; 0 keeps none"),
+             "left its KV cache; 0 keeps none", extra=_FIXED),
     ] = 256  # fmt: skip
     kv_disk_mib: Annotated[
         int,
         Meta(ge=0, le=1 << 30, description="disk under state_dir for such conversations, which "
-             "so outlive their replica; 0 keeps none there"),
+             "so outlive their replica; 0 keeps none there", extra=_FIXED),
     ] = 0  # fmt: skip
     state_dir: Annotated[
         str,
         Meta(description="folder for what is learned; empty is $XDG_STATE_HOME/fmedge",
-             extra=_PATH),
+             extra=_PATH | _FIXED),
     ] = ""  # fmt: skip
     record: Annotated[
         str,
         Meta(description="log of every request, without its texts, that `fmedge simulate` and "
-             "`fmedge bench` play again; appended to", extra=_PATH),
+             "`fmedge bench` play again; appended to", extra=_PATH | _FIXED),
     ] = ""  # fmt: skip
     drain_timeout_s: Annotated[
         Seconds, Meta(description="how long running requests may take to finish at shutdown")
@@ -130,8 +137,10 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
         Literal["debug", "info", "warning", "error"], Meta(description="least level logged")
     ] = "info"
     log_format: Annotated[
-        Literal["text", "json"], Meta(description="text lines, or a JSON object a line")
-    ] = "text"
+        Literal["auto", "text", "journal", "json"],
+        Meta(description="text lines, those with priorities for systemd's journal, or a JSON "
+             "object a line; auto is journal where stderr is that, else text"),
+    ] = "auto"  # fmt: skip
 
 
 class ClientConfig(Struct, frozen=True, kw_only=True):
@@ -198,7 +207,8 @@ class Config(Struct, frozen=True, kw_only=True):
 
 
 class Setting(Struct, frozen=True):
-    """One key of a section, with the names derived from it."""
+    """One key of a section, with the names derived from it. is_fixed: it stays as it was when the
+    server started."""
 
     section: str
     key: str
@@ -206,6 +216,7 @@ class Setting(Struct, frozen=True):
     default: Any
     help: str
     is_path: bool = False
+    is_fixed: bool = False
 
     @property
     def env(self) -> str:
@@ -217,7 +228,7 @@ class Setting(Struct, frozen=True):
 
     @property
     def is_bool(self) -> bool:
-        return self.type is bool
+        return bare(self.type) is bool
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -283,7 +294,7 @@ def _of_struct(section: str, struct: type[Struct]) -> list[Setting]:
         text = next((m.description for m in metas if m.description), "")
         settings.append(
             Setting(section, field.name, field.type, field.default, text,
-                    extra.get("is_path", False))
+                    extra.get("is_path", False), extra.get("is_fixed", False))
         )  # fmt: skip
     return settings
 

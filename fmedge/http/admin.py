@@ -12,7 +12,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from fmedge.errors import RequestError
-from fmedge.http.context import CONTEXT
+from fmedge.http.context import context_of
 from fmedge.http.decisions import DecisionList, decision_out
 from fmedge.http.decode import listed, nearest
 from fmedge.http.errors import NotFoundError, json_response
@@ -33,7 +33,7 @@ class WorkflowReports(Struct, frozen=True):
 
 async def get_decisions(request: web.Request) -> web.Response:
     """GET /admin/decisions: the latest, or the one of `request_id`."""
-    context = request.app[CONTEXT]
+    context = context_of(request)
     wanted = _number(request, "request_id", 0, 10**18)
     if wanted is not None:
         decision = context.dispatcher.decision(wanted)
@@ -56,7 +56,7 @@ async def get_decisions(request: web.Request) -> web.Response:
 
 async def get_workflows(request: web.Request) -> web.Response:
     """GET /admin/workflows: of all workflows, or of `name`."""
-    context = request.app[CONTEXT]
+    context = context_of(request)
     name = request.query.get("name")
     known = context.settings.workflows
     if name is not None and name not in known:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -47,12 +48,14 @@ def sent_key(request: web.Request) -> str | None:
     return request.headers.get("x-api-key") or None
 
 
-def auth_middleware(ring: KeyRing) -> object:
-    """Middleware that lets only holders of a key in, except to PUBLIC_PATHS and preflights."""
+def auth_middleware(keys: Callable[[web.Request], KeyRing]) -> object:
+    """Middleware that lets only holders of a key in, except to PUBLIC_PATHS and preflights; anyone
+    where there are no keys. keys: those that are accepted now."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path in PUBLIC_PATHS:
+        ring = keys(request)
+        if not ring or request.path in PUBLIC_PATHS:
             return await handler(request)
         secret = sent_key(request)
         if secret is None:

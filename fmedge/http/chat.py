@@ -12,7 +12,7 @@ from msgspec import UNSET
 
 from fmedge.http.chat_output import ChatOutput
 from fmedge.http.chat_prepare import PreparedChat, prepare
-from fmedge.http.context import CONTEXT, Context
+from fmedge.http.context import Context, check_still_served, context_of
 from fmedge.http.errors import json_response
 from fmedge.http.estimate_headers import estimate_headers
 from fmedge.http.output import LastTimings, Output, usage_of
@@ -48,7 +48,7 @@ async def prepared_chat(
 
 async def create_chat_completion(request: web.Request) -> web.StreamResponse:
     """POST /v1/chat/completions"""
-    context = request.app[CONTEXT]
+    context = context_of(request)
     body = await context.read(request)
     prepared = await prepared_chat(body, context, request)
     asked, model = prepared.body, prepared.model
@@ -66,6 +66,7 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
     stops = stop_strings(asked)
     eog = model.vocab.eog_tokens if asked.logprobs else None
     last_timings = LastTimings(num_prompt)
+    check_still_served(request, model)
     generations = await submit_all(context, prepared.requests)
     choices = [
         ChatOutput(

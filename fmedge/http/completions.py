@@ -11,7 +11,7 @@ from aiohttp import web
 
 from fmedge.errors import RequestError
 from fmedge.http.auth import api_key_id
-from fmedge.http.context import CONTEXT, Context
+from fmedge.http.context import Context, check_still_served, context_of
 from fmedge.http.decode import BodyDecoder
 from fmedge.http.errors import json_response
 from fmedge.http.estimate_headers import estimate_headers
@@ -229,7 +229,7 @@ class CompletionOutput:
 
 async def create_completion(request: web.Request) -> web.StreamResponse:
     """POST /v1/completions"""
-    context = request.app[CONTEXT]
+    context = context_of(request)
     body = await context.read(request)
     prepared = await context.prepare(
         lambda: prepare(body, context, request), in_thread=context.is_long(body)
@@ -249,6 +249,7 @@ async def create_completion(request: web.Request) -> web.StreamResponse:
     wants_logprobs = prepared.requests[0].sampling.top_logprobs >= 0
     eog = model.vocab.eog_tokens if wants_logprobs else None
     last_timings = LastTimings(prepared.num_prompt_tokens)
+    check_still_served(request, prepared.model)
     generations = await submit_all(context, prepared.requests)
     choices = [
         CompletionOutput(

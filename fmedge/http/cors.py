@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from aiohttp import web
 
 from fmedge.http.errors import Handler
@@ -15,21 +17,18 @@ _EXPOSED = ", ".join(("Retry-After", *DESCRIPTIONS))
 _MAX_AGE_S = "600"
 
 
-def cors_middleware(origins: tuple[str, ...]) -> object:
-    """Middleware that answers preflights and marks responses for the allowed origins."""
-    any_origin = "*" in origins
-
-    def allowed(request: web.Request) -> str | None:
-        origin = request.headers.get("Origin")
-        if origin is None:
-            return None
-        if any_origin:
-            return "*"
-        return origin if origin in origins else None
+def cors_middleware(allowed: Callable[[web.Request], tuple[str, ...]]) -> object:
+    """Middleware that answers preflights and marks responses for the allowed origins, as they are
+    now."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        origin = allowed(request)
+        sent = request.headers.get("Origin")
+        if sent is None:
+            return await handler(request)
+        origins = allowed(request)
+        any_origin = "*" in origins
+        origin = "*" if any_origin else sent if sent in origins else None
         if origin is None:
             return await handler(request)
         # On the request, so that a stream's headers, sent from inside its handler, carry it too.

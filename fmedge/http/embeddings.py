@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from fmedge.errors import ContextLengthError, RequestError
-from fmedge.http.context import CONTEXT, Context
+from fmedge.http.context import Context, check_still_served, context_of
 from fmedge.http.decode import BodyDecoder
 from fmedge.http.errors import json_response
 from fmedge.http.responses import Embedding, EmbeddingList, EmbeddingUsage
@@ -71,11 +71,12 @@ def unit_vector(packed: bytes, dimensions: int | None) -> FloatVector:
 
 async def create_embedding(request: web.Request) -> web.Response:
     """POST /v1/embeddings"""
-    context = request.app[CONTEXT]
+    context = context_of(request)
     body = await context.read(request)
     asked, model, inputs = await context.prepare(
         lambda: prepare(body, context, request), in_thread=context.is_long(body)
     )
+    check_still_served(request, model)
     results = await context.dispatcher.embed(model.name, inputs)
     data = []
     for index, (packed, _) in enumerate(results):

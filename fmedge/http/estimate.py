@@ -7,7 +7,7 @@ from aiohttp import web
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from fmedge.http import chat, completions
-from fmedge.http.context import CONTEXT
+from fmedge.http.context import context_of
 from fmedge.http.decisions import estimate_response
 from fmedge.http.errors import json_response
 
@@ -29,7 +29,7 @@ def is_chat(body: bytes) -> bool:
 
 async def post_estimate(request: web.Request) -> web.Response:
     """POST /v1/estimate"""
-    context = request.app[CONTEXT]
+    context = context_of(request)
     body = await context.read(request)
     if is_chat(body):
         chat_prepared = await chat.prepared_chat(body, context, request, is_estimate=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from fmedge import __version__
-from fmedge.http.context import CONTEXT
+from fmedge.http.context import context_of
 from fmedge.http.errors import json_response
 from fmedge.http.models import state_of, status_by_name
 from fmedge.http.responses import HealthResponse, Props, Slot
@@ -15,7 +15,7 @@ from fmedge.metrics import CONTENT_TYPE
 async def get_health(request: web.Request) -> web.Response:
     """GET /health: 200 when every model can serve, if only after it was loaded on demand; 503 while
     loading, draining, or failed."""
-    context = request.app[CONTEXT]
+    context = context_of(request)
     status = context.dispatcher.status()
     by_name = status_by_name(status)
     models = {model.name: state_of(by_name.get(model.name)) for model in context.served}
@@ -35,13 +35,13 @@ async def get_health(request: web.Request) -> web.Response:
 
 async def get_metrics(request: web.Request) -> web.Response:
     """GET /metrics"""
-    body = request.app[CONTEXT].dispatcher.render_metrics()
+    body = context_of(request).dispatcher.render_metrics()
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
 
 async def get_slots(request: web.Request) -> web.Response:
     """GET /slots: busy slots first, as sequences do not keep a place."""
-    context = request.app[CONTEXT]
+    context = context_of(request)
     name = request.query.get("model")
     wanted = [context.model(name)] if name is not None else context.served
     by_name = status_by_name(context.dispatcher.status())
@@ -64,7 +64,7 @@ async def get_slots(request: web.Request) -> web.Response:
 
 async def get_props(request: web.Request) -> web.Response:
     """GET /props"""
-    context = request.app[CONTEXT]
+    context = context_of(request)
     model = context.model(request.query.get("model"))
     status = status_by_name(context.dispatcher.status()).get(model.name)
     infos = [load.status.info for load in status.replicas] if status is not None else []

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from aiohttp import web
 
 from fmedge.errors import UnavailableError
 from fmedge.http.errors import BodyTimeoutError, Handler, TooLargeError
+from fmedge.http.settings import HttpSettings
 
 # Cheap, and needed most when everything else is refused.
 UNLIMITED_PATHS = frozenset({"/health", "/v1/health", "/metrics"})
 
 
-def limits_middleware(max_concurrent: int, retry_after_s: float) -> object:
-    """Middleware that refuses with 503 what would be one request too many."""
+def limits_middleware(limits: Callable[[web.Request], HttpSettings]) -> object:
+    """Middleware that refuses with 503 what would be one request too many. limits: as they are
+    now."""
     running = 0
 
     @web.middleware
@@ -22,11 +25,12 @@ def limits_middleware(max_concurrent: int, retry_after_s: float) -> object:
         nonlocal running
         if request.path in UNLIMITED_PATHS:
             return await handler(request)
-        if running >= max_concurrent:
+        settings = limits(request)
+        if running >= settings.max_concurrent_requests:
             raise UnavailableError(
-                f"{max_concurrent} requests are in progress, which is this server's limit. "
-                "Try again later.",
-                retry_after_s=retry_after_s,
+                f"{settings.max_concurrent_requests} requests are in progress, which is this "
+                "server's limit. Try again later.",
+                retry_after_s=settings.retry_after_s,
                 code="too_many_requests",
             )
         running += 1

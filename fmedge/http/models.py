@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from fmedge.http.context import CONTEXT, Context
+from fmedge.http.context import Context, context_of
 from fmedge.http.errors import json_response
 from fmedge.http.responses import ModelCard, ModelList, ModelMeta
 
@@ -59,7 +59,7 @@ def _card(name: str, model: ServedModel, context: Context, status: ModelStatus |
 
 async def list_models(request: web.Request) -> web.Response:
     """GET /v1/models"""
-    context = request.app[CONTEXT]
+    context = context_of(request)
     by_name = status_by_name(context.dispatcher.status())
     cards = [
         _card(name, model, context, by_name.get(model.name))
@@ -71,7 +71,7 @@ async def list_models(request: web.Request) -> web.Response:
 
 async def retrieve_model(request: web.Request) -> web.Response:
     """GET /v1/models/{model}"""
-    context = request.app[CONTEXT]
+    context = context_of(request)
     name = request.match_info["model"]
     model = context.model(name)
     by_name = status_by_name(context.dispatcher.status())

@@ -11,8 +11,7 @@ from aiohttp import web
 from fmedge import __version__
 from fmedge.http import decisions, promises, responses, schemas
 from fmedge.http.admin import MAX_DECISIONS, WorkflowReports
-from fmedge.http.context import CONTEXT
-from fmedge.http.errors import Handler
+from fmedge.http.context import context_of
 from fmedge.http.estimate_headers import DESCRIPTIONS as ESTIMATES
 from fmedge.http.settings import HttpSettings
 
@@ -271,16 +270,10 @@ def _operation(op: Operation, *, needs_key: bool) -> dict[str, Any]:
     return result
 
 
-def openapi_handler(*, needs_key: bool) -> Handler:
+async def get_openapi(request: web.Request) -> web.StreamResponse:
     """GET /openapi.json; made at the first request, as most servers are never asked."""
-    body: bytes | None = None
-
-    async def get_openapi(request: web.Request) -> web.StreamResponse:
-        nonlocal body
-        if body is None:
-            context = request.app[CONTEXT]
-            document = build_openapi(context.names, context.settings, needs_key=needs_key)
-            body = msgspec.json.encode(document)
-        return web.Response(body=body, content_type="application/json")
-
-    return get_openapi
+    context = context_of(request)
+    if not context.openapi:
+        document = build_openapi(context.names, context.settings, needs_key=bool(context.keys))
+        context.openapi = msgspec.json.encode(document)
+    return web.Response(body=context.openapi, content_type="application/json")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from fmedge.http.context import CONTEXT, Context
+from fmedge.http.context import Context, context_of
 from fmedge.http.decode import BodyDecoder
 from fmedge.http.errors import json_response
 from fmedge.http.responses import DetokenizeResponse, TokenizeResponse, TokenPiece
@@ -48,7 +48,7 @@ def detokenize(body: bytes, context: Context) -> DetokenizeResponse:
 
 async def post_tokenize(request: web.Request) -> web.Response:
     """POST /tokenize"""
-    context = request.app[CONTEXT]
+    context = context_of(request)
     body = await context.read(request)
     return json_response(
         await context.prepare(lambda: tokenize(body, context), in_thread=context.is_long(body))
@@ -57,7 +57,7 @@ async def post_tokenize(request: web.Request) -> web.Response:
 
 async def post_detokenize(request: web.Request) -> web.Response:
     """POST /detokenize"""
-    context = request.app[CONTEXT]
+    context = context_of(request)
     body = await context.read(request)
     return json_response(
         await context.prepare(lambda: detokenize(body, context), in_thread=context.is_long(body))

@@ -7,6 +7,7 @@ threads at once.
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -92,6 +93,13 @@ class ServedModel:
     def can_generate(self) -> bool:
         """False for a model that only embeds."""
         return not self.is_embedding
+
+    def known_as(self, aliases: Sequence[str], ctx_size: int) -> ServedModel:
+        """The same under other aliases, or with another longest request; what it holds is shared,
+        its renderer too."""
+        other = copy.copy(self)
+        other.aliases, other.ctx_size = tuple(aliases), ctx_size
+        return other
 
     def chat_prompt(
         self,
