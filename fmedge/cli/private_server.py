@@ -11,13 +11,13 @@ import select
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 from typing import IO
 
+from fmedge import children
 from fmedge.errors import FmedgeError
 
 STOP_TIMEOUT_S = 10.0
@@ -58,7 +58,7 @@ class PrivateServer:
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
         self._lifeline = ours
-        command = [sys.executable, "-m", "fmedge", "serve", *self._args]
+        command = children.fmedge_command("serve", *self._args)
         command += ["--unix-socket", str(self._inside("http.sock"))]
         command += ["--lifeline-fd", str(theirs.fileno())]
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the server)

@@ -12,16 +12,15 @@ import select
 import signal
 import struct
 import subprocess
-import sys
 import threading
 import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any
 
+from fmedge import children
 from fmedge.errors import UnavailableError
 
 _LENGTH = struct.Struct("<I")
@@ -155,15 +154,9 @@ class _Child:
     """One process and the pipes to it."""
 
     def __init__(self, cpu_s: float, memory_bytes: int) -> None:
-        script = Path(__file__).with_name("sandboxed.py")
         self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-P",  # its folder holds modules of ours, not of the script
-                str(script),
-                str(cpu_s),
-                str(memory_bytes),
-            ],
+            children.module_command(children.SANDBOX, str(cpu_s), str(memory_bytes)),
+            env=children.environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -7,7 +7,7 @@ which no exception reports. So both run in a process whose address space and CPU
 limits. It serves requests from stdin until end of file; the CPU timer kills it in the middle of
 one that takes too long, even if the parent is gone by then.
 
-Run as a script by `fmedge.models.child`; imports nothing of fmedge. Frames in both directions
+Started by `fmedge.models.child`; imports nothing of fmedge. Frames in both directions
 are a 4-byte little-endian length and JSON.
 """
 

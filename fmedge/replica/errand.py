@@ -15,8 +15,9 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
+from fmedge import children
 from fmedge.errors import FmedgeError
-from fmedge.replica.process import signal_name, worker_environment
+from fmedge.replica.process import signal_name
 
 _MAX_ANSWER_BYTES = 4 << 20
 _MAX_LINES = 5
@@ -36,9 +37,10 @@ class NotStartedError(ErrandError):
 
 
 class Errand:
-    """One child that runs `python -m MODULE FD ARGUMENTS` and there calls `answer_questions`.
+    """One child that runs `MODULE FD ARGUMENTS` and there calls `answer_questions`.
 
-    Questions and answers are lines. One question at a time; further ones wait for their turn.
+    MODULE is one of children.MODULES. Questions and answers are lines. One question at a time;
+    further ones wait for their turn.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class Errand:
         command: tuple[str, ...] | None = None,
     ) -> None:
         """command: the child's, for tests; it gets the descriptor's number and the arguments."""
-        self._command = command or (sys.executable, "-P", "-m", module)
+        self._command = command or tuple(children.module_command(module))
         self._arguments = arguments
         self._turn = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
@@ -132,7 +134,7 @@ class Errand:
                     stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
                     stderr=asyncio.subprocess.PIPE, pass_fds=(write_fd,), start_new_session=True,
                     # ggml would start a debugger to say where it aborts
-                    env={**worker_environment(), "GGML_NO_BACKTRACE": "1"},
+                    env={**children.environment(), "GGML_NO_BACKTRACE": "1"},
                 )  # fmt: skip
             finally:
                 os.close(write_fd)

@@ -10,6 +10,7 @@ from types import TracebackType
 
 import msgspec
 
+from fmedge import children
 from fmedge.errors import DeviceError
 from fmedge.replica.errand import Errand, ErrandError, NotStartedError
 from fmedge.replica.probe_child import Answer, ListDevices, MeasureDevice, Question
@@ -34,7 +35,7 @@ class Prober:
         """command: the child's, for tests; it gets the descriptor's number and the endpoint."""
         self._endpoint = endpoint
         self._errand = Errand(
-            "fmedge.replica.probe_child",
+            children.PROBE,
             arguments=(endpoint,) if endpoint else (),
             command=command,
         )

@@ -13,13 +13,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable
 from typing import cast
 
 from msgspec import Struct
 
+from fmedge import children
 from fmedge.replica.channel import FrontChannel
 from fmedge.replica.protocol import FrontMessage, Heartbeat, Log, WorkerMessage
 
@@ -115,6 +115,11 @@ class WorkerProcess:
             return 0.0
         return self._loop.time() - self._last_heard_s
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether the front killed it, as it hung or was told to close and did not."""
+        return bool(self._kill_reason)
+
     async def start(self) -> None:
         """Spawn it. Raises OSError when the system cannot."""
         front_end, worker_end = socket.socketpair()
@@ -125,7 +130,7 @@ class WorkerProcess:
                 # has drained.
                 self._process = subprocess.Popen(  # noqa: ASYNC220 - vfork+exec, about a millisecond
                     worker_command(worker_end.fileno()),
-                    env=worker_environment(),
+                    env=children.environment(),
                     stdin=subprocess.DEVNULL,
                     stdout=stderr_write,
                     stderr=stderr_write,
@@ -269,10 +274,4 @@ def signal_name(number: int) -> str:
 
 
 def worker_command(fd: int) -> list[str]:
-    """The same interpreter; -P keeps the working directory out of its import path."""
-    return [sys.executable, "-P", "-m", "fmedge.replica.worker", str(fd), str(os.getpid())]
-
-
-def worker_environment() -> dict[str, str]:
-    """Ours, with our import path, so that the worker runs the very same fmedge."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+    return children.module_command(children.WORKER, str(fd), str(os.getpid()))

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from fmedge import children
 from fmedge.errors import ModelFileError
 from fmedge.models.names import split_of
 from fmedge.replica.errand import Errand, ErrandError
@@ -57,7 +58,7 @@ class Sizer:
     """
 
     def __init__(self, *, timeout_s: float = TIMEOUT_S, errand: Errand | None = None) -> None:
-        self._errand = errand or Errand("fmedge.replica.sizing_child")
+        self._errand = errand or Errand(children.SIZING)
         self._timeout_s = timeout_s
 
     async def size(

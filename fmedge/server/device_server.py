@@ -14,12 +14,12 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 
 import msgspec
 from msgspec import Struct
 
+from fmedge import children
 from fmedge._native import handover
 from fmedge.errors import ConfigError, DeviceError
 from fmedge.replica.device_child import ChildSettings
@@ -304,14 +304,10 @@ class _Child:
             threads=settings.threads,
             limits=settings.limits,
         )
-        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "fmedge.replica.device_child",
-                 msgspec.json.encode(argument).decode()],
-                env=handover.environment(
-                    {**os.environ, "PYTHONPATH": path, "GGML_NO_BACKTRACE": "1"}
-                ),
+                children.module_command(children.DEVICE, msgspec.json.encode(argument).decode()),
+                env=handover.environment({**children.environment(), "GGML_NO_BACKTRACE": "1"}),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,  # llama.cpp's account of every connection
                 stderr=their_output,
