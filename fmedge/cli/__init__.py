@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from types import ModuleType
 from typing import NoReturn
 
 from fmedge.errors import ConfigError, FmedgeError
@@ -41,6 +42,7 @@ VERBS = {
     "devices": ("devices", "show what models can run on here, and how fast it is"),
     "device-server": ("device_server", "offer this machine's devices to a fmedge elsewhere"),
     "config": ("config", "check a configuration"),
+    "completion": ("completion", "print a script that completes this command in a shell"),
     "version": ("version", "show versions"),
 }
 
@@ -112,9 +114,7 @@ def _dispatch(args: list[str]) -> int:
             name, text = further[rest[0]]
             verb, rest = f"{verb} {rest[0]}", rest[1:]
             module = import_module(f"fmedge.cli.{name}")
-        parser = Parser(prog=f"fmedge {verb}", description=_sentence(text))
-        module.add_arguments(parser)
-        return int(module.run(parser.parse_intermixed_args(rest)))
+        return int(module.run(_parser(verb, text, module).parse_intermixed_args(rest)))
     if args and not args[0].startswith("-"):
         from difflib import get_close_matches
 
@@ -125,6 +125,24 @@ def _dispatch(args: list[str]) -> int:
     _top_parser().parse_args(args)
     _top_parser().print_help(sys.stderr)
     return EXIT_USAGE
+
+
+def parsers() -> dict[str, Parser]:
+    """Every verb's parser, as `bench` and `bench diff`: what the manual and completions are of."""
+    found = {}
+    for verb, (name, text) in VERBS.items():
+        module = import_module(f"fmedge.cli.{name}")
+        found[verb] = _parser(verb, text, module)
+        for word, (further, what) in getattr(module, "VERBS", {}).items():
+            words = f"{verb} {word}"
+            found[words] = _parser(words, what, import_module(f"fmedge.cli.{further}"))
+    return found
+
+
+def _parser(verb: str, text: str, module: ModuleType) -> Parser:
+    parser = Parser(prog=f"fmedge {verb}", description=_sentence(text))
+    module.add_arguments(parser)
+    return parser
 
 
 def _top_parser() -> Parser:
