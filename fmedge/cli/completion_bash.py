@@ -56,7 +56,9 @@ def _body(commands: Sequence[Command]) -> Iterator[str]:
     for verb in dict.fromkeys(c.words[0] for c in further):
         seconds = "|".join(c.words[1] for c in further if c.words[0] == verb)
         yield f"    if [[ $command == {verb} && COMP_CWORD -gt 2 ]]; then"
-        yield f'        case ${{COMP_WORDS[2]}} in {seconds}) command+=" ${{COMP_WORDS[2]}}" ;; esac'
+        yield "        case ${COMP_WORDS[2]} in"
+        yield f'            {seconds}) command+=" ${{COMP_WORDS[2]}}" ;;'
+        yield "        esac"
         yield "    fi"
     yield "    case $command in"
     for command in commands:

@@ -11,7 +11,7 @@ from fmedge.config import Config, Setting, load_config, settings
 _METAVARS = {
     int: "N", float: "X", "host": "HOST", "unix_socket": "FILE", "api_key_file": "FILE",
     "chat_template_file": "FILE", "tls_cert": "FILE", "tls_key": "FILE", "url": "URL",
-    "api_key": "KEY",
+    "api_key": "KEY", "state_dir": "FOLDER", "demand_file": "FILE", "record": "FILE",
 }  # fmt: skip
 _GROUPS = {"server": "server", "defaults": "engine, for every model", "client": "server to ask"}
 
