@@ -84,7 +84,9 @@ class Metrics:
             "requests", "Requests by outcome: a finish reason, or why not.", ("model", "outcome")
         )
         self.worker_restarts = counter(
-            "worker_restarts", "Worker processes that were lost while they served.", by_replica
+            "worker_restarts",
+            "Worker processes that crashed while they served, or were killed as they hung.",
+            ("model", "replica", "reason"),
         )
         self.preemptions = counter(
             "preemptions", "Sequences set aside because KV was full.", by_replica

@@ -117,7 +117,9 @@ async def test_16_streams_survive_kill_9(num_kills, tmp_path):
             assert output + rest == expected_output(pack(*prompt), 600)
             assert finish == "length"
         assert replica.status().num_restarts == num_kills
-        assert samples(dispatcher)["fmedge_worker_restarts_total", "m", "r0"] == num_kills
+        assert (
+            samples(dispatcher)["fmedge_worker_restarts_total", "m", "crashed", "r0"] == num_kills
+        )
 
 
 async def test_streams_of_a_lost_replica_move_to_the_other(tmp_path):
@@ -150,6 +152,9 @@ async def test_a_stopped_worker_is_a_pause_not_an_end(tmp_path):
         os.kill(replica.status().pid, signal.SIGSTOP)
         output += (await read_all(generation))[0]
         assert output == expected_output(pack(1), 100)
+        counted = samples(dispatcher)
+        assert counted["fmedge_worker_restarts_total", "m", "hung", "r0"] == 1
+        assert counted["fmedge_worker_restarts_total", "m", "crashed", "r0"] == 0
 
 
 @pytest.mark.parametrize("poison", [POISON, LATE_POISON])

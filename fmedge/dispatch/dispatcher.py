@@ -338,7 +338,8 @@ class Dispatcher:
     def on_lost(self, replica: Replica, reason: str, *, crashed: bool) -> None:
         self._replicas.lost(replica.name)
         if crashed:
-            self.metrics.worker_restarts.labels(replica.model, replica.name).inc()
+            why = "hung" if replica.status().failure == "hung" else "crashed"
+            self.metrics.worker_restarts.labels(replica.model, replica.name, why).inc()
         effects = self._core.on_replica_lost(time.monotonic(), replica.name, crashed=crashed)
         for effect in effects:
             if isinstance(effect, Fail):

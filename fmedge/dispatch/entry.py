@@ -35,7 +35,8 @@ class ReplicaEntry:
         self.live: LiveModel | None = None
         self.generated_tokens = metrics.generated_tokens.labels(replica.model)
         self.preemptions = metrics.preemptions.labels(replica.model, replica.name)
-        metrics.worker_restarts.labels(replica.model, replica.name)  # counted from 0 on
+        for why in ("crashed", "hung"):  # counted from 0 on
+            metrics.worker_restarts.labels(replica.model, replica.name, why)
         self._drifts = metrics.step_drifts.labels(replica.model, replica.name)
         self._ratios = metrics.step_drift_ratio
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 from fmedge.replica.protocol import Embed, Embedded, Failed, Measured, Step, Submit
 from fmedge.types import EngineInfo
 
-FailureKind = Literal["", "file", "memory", "device", "other"]
+FailureKind = Literal["", "file", "memory", "device", "hung", "other"]
 ReplicaState = Literal["stopped", "loading", "ready", "restarting", "failed", "closing", "closed"]
 
 
@@ -23,7 +23,8 @@ class ReplicaStatus(Struct, frozen=True, kw_only=True):
 
     load_fraction: of the load in progress, 1.0 when ready. error: why it is not ready, or "".
     failure: what kind of failure `error` was, "" for none; "device" where one of its devices is
-    gone. silent_s: since its process, which ought to say something every second, was last heard of.
+    gone, "hung" where it was killed as it made no progress. silent_s: since its process, which
+    ought to say something every second, was last heard of.
     """
 
     name: str

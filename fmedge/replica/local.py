@@ -283,6 +283,8 @@ class LocalReplica:
         if not self._closing.is_set():
             self._state = "restarting"
         missing = "" if self._closing.is_set() else await self._missing_device()
+        self._failure = "device" if missing else "hung" if worker.was_killed else "other"
+        self._error = missing or reason
         if was_ready:
             # At once, not when the process is reaped: its requests can go elsewhere now.
             crashed = not missing and not self._closing.is_set()
@@ -290,7 +292,8 @@ class LocalReplica:
         end = await worker.ended()
         self._worker = None
         failure = self._load_failure
-        self._failure = "device" if missing else "other" if failure is None else failure.kind
+        if failure is not None and not missing:
+            self._failure = failure.kind
         self._error = missing or (end.reason if failure is None else failure.message)
         return was_ready, self._error
 

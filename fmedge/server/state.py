@@ -30,7 +30,7 @@ class StateStore:
         """folder None: there is no place for state. is_writer False: reads what others learned and
         never writes, as for a server that lives for one command. Nothing is opened yet."""
         self.folder = folder
-        self._is_writer = is_writer
+        self.is_writer = is_writer
         self._lock_fd = -1
         self._mutex = threading.Lock()
         self._warned: set[str] = set()
@@ -38,7 +38,7 @@ class StateStore:
     def open(self) -> None:
         """Make the folder and try to become its writer, so that what is wrong is logged at start
         and not when the first thing is saved."""
-        if not self._is_writer:
+        if not self.is_writer:
             return
         if self.folder is None:
             self._warn("folder", "there is no home folder for what is learned: set --state-dir")
@@ -80,7 +80,7 @@ class StateStore:
         """Replace what was saved under `name`, so that a crash leaves the old or the new. False
         where it could not be, or another server is the folder's writer."""
         _check_name(name)
-        if self.folder is None or not self._is_writer:
+        if self.folder is None or not self.is_writer:
             return False
         if len(data) > MAX_FILE_BYTES:
             self._warn(f"save {name}", f"{name}: {len(data)} bytes are too many to keep")
@@ -104,7 +104,7 @@ class StateStore:
     def close(self) -> None:
         """Let another server write. Idempotent."""
         with self._mutex:
-            self._is_writer = False
+            self.is_writer = False
             if self._lock_fd >= 0:
                 os.close(self._lock_fd)
                 self._lock_fd = -1
