@@ -226,6 +226,9 @@ class _Server:
         dispatcher = build_dispatcher(self._config, backends.profile, self._recorder)
         for name in self._learned():
             relearn(self._state, name, partial(dispatcher.forecast.restore, name))
+        if self._state.is_writer:
+            kept = dispatcher.metrics.state_kept.labels(str(self._state.folder or ""))
+            kept.set_function(lambda: self._state.is_kept)
         is_over = asyncio.Event()
         keeping = asyncio.create_task(keep(self._state, dispatcher.forecast.save, is_over))
         runner: Runner | None = None
