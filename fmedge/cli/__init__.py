@@ -58,8 +58,15 @@ class Parser(argparse.ArgumentParser):
 def say_error(message: str) -> None:
     """The one line that a script reads."""
     line = " ".join(message.split("\n")) if message.count("\n") else message
-    sys.stderr.write(f"fmedge: error: {line}\n")
+    sys.stderr.write(f"{_priority()}fmedge: error: {line}\n")
     sys.stderr.flush()
+
+
+def _priority() -> str:
+    """What marks an error for systemd's journal, where stderr is that."""
+    from fmedge.config.service import is_journal  # only where something failed
+
+    return "<3>" if is_journal(2) else ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -239,7 +239,8 @@ class _Server:
             try:
                 if self._listening.is_passed:
                     await self._hold_back(starting)
-                loading = await self._show_loading(dispatcher)
+                if not starting.done():
+                    loading = await self._show_loading(dispatcher)
                 if not await self._until_loaded(starting):
                     return self._stop.exit_code
                 runner = await self._start_http(backends, dispatcher)

@@ -43,6 +43,7 @@ class Service:
         self._phase: Literal["starting", "serving", "stopping"] = "starting"
         self._is_reloading = False
         self._last_text = ""
+        self._status: Callable[[], DispatcherStatus] | None = None
         self._socket: socket.socket | None = None
         self.remark = ""
         """What the status line ends with until further notice, as that a reload was refused."""
@@ -56,7 +57,7 @@ class Service:
     def ready(self) -> None:
         """The start is over: requests are served."""
         self._phase = "serving"
-        self._tell("READY=1")
+        self._tell("READY=1", *self._news())
 
     @contextlib.contextmanager
     def reloading(self) -> Iterator[None]:
@@ -65,19 +66,19 @@ class Service:
         if self._phase == "serving":
             self._is_reloading = True
             now_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-            self._tell("RELOADING=1", f"MONOTONIC_USEC={now_us}")
+            self._tell("RELOADING=1", f"MONOTONIC_USEC={now_us}", *self._news())
         try:
             yield
         finally:
             if self._is_reloading:
                 self._is_reloading = False
                 if self._phase == "serving":
-                    self._tell("READY=1")
+                    self._tell("READY=1", *self._news())
 
     def stopping(self, within_s: float) -> None:
         """Asked to stop; it takes no longer than this."""
         self._phase = "stopping"
-        self._tell("STOPPING=1", _extend(within_s))
+        self._tell("STOPPING=1", _extend(within_s), *self._news())
 
     def failed(self, reason: str) -> None:
         """It cannot start, or go on."""
@@ -87,11 +88,13 @@ class Service:
         """Says how things go and feeds the watchdog, until cancelled."""
         if self._socket is None:
             return
+        self._status = status
         tick_s = min(TICK_S, self.watchdog_s / FEEDS_A_PERIOD or TICK_S)
         before: Any = None
         while True:
             now = status()
-            self._say(self._text(now))
+            for line in self._news():
+                self._tell(line)
             if self._phase == "starting":
                 progress = [_progress(load) for model in now.models for load in model.replicas]
                 if progress != before:
@@ -100,6 +103,14 @@ class Service:
             if self.watchdog_s and not silent(now):
                 self._tell("WATCHDOG=1")
             await asyncio.sleep(tick_s)
+
+    def _news(self) -> list[str]:
+        """The status line, where it is another than before."""
+        if self._status is None:
+            return []
+        text = self._text(self._status())
+        is_new, self._last_text = text != self._last_text, text
+        return [f"STATUS={_line(text)}"] if is_new else []
 
     def _text(self, status: DispatcherStatus) -> str:
         if self._phase == "starting":
@@ -111,11 +122,6 @@ class Service:
         else:
             text = serving_text(status)
         return f"{text}; {self.remark}" if self.remark else text
-
-    def _say(self, text: str) -> None:
-        if text != self._last_text:
-            self._last_text = text
-            self._tell(f"STATUS={_line(text)}")
 
     def _tell(self, *lines: str) -> None:
         if self._socket is None:
