@@ -28,6 +28,8 @@ class Argument(Struct, frozen=True):
     words: tuple[str, ...] = ()
     """All the values that it may have; () where they are free."""
     may_repeat: bool = False
+    is_optional: bool = True
+    """An option always is; a positional argument where it may be left out."""
 
     @property
     def is_file(self) -> bool:
@@ -99,4 +101,5 @@ def _argument(action: argparse.Action, formatter: argparse.HelpFormatter) -> Arg
         help=formatter._expand_help(action) if action.help else "",
         words=words,
         may_repeat=action.nargs in ("*", "+"),
+        is_optional=bool(action.option_strings) or action.nargs in ("?", "*"),
     )
