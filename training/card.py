@@ -36,7 +36,10 @@ def measured(folder: Path, model: Path, num: int) -> str:
         "trained": f"{state['step']:,} steps, {state['num_tokens'] / 1e6:.1f}M tokens, "
         f"{state['trained_s'] / 60:.0f} minutes on {machine['cores_allowed']} cores of "
         f"{machine['cpu']} (float32, shared with other work)",
-        "training code": f"commit {state['commit']}",
+        "training code": "commit "
+        + ", ".join(
+            f"{commit} from step {step:,}" if step else commit for step, commit in state["commits"]
+        ),
         "families": f"{len(families())}, {num} kept-back examples of each below",
     }
     rows = ["| | |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in facts.items())]

@@ -25,6 +25,7 @@ from training.mix import SHARES, Mix, families, members_of
 
 MAX_TOKENS = 200
 SLOTS = 8
+UNFITTING = "no tool fits: right answer"
 _NAME = "candidate"
 
 
@@ -145,7 +146,7 @@ def kind(family: str, example: Example) -> str:
     if example.messages[-2]["role"] == "tool":
         return "answer from a tool's result"
     if example.tools:
-        return "tools given, none called"
+        return UNFITTING
     if example.schema is not None:
         return "JSON has the right values"
     if family in ("plus", "minus"):
@@ -166,6 +167,8 @@ def table(results: list[Result]) -> str:
         if result.example.schema is not None:
             valid = is_valid(result.example, result.answer)
             groups["JSON is valid for its schema", result.way].append(valid)
+        if result.kind == UNFITTING:
+            groups["no tool fits: none called", result.way].append(not result.answer.calls)
     lines = ["| task | asked | right | of |", "| --- | --- | --- | --- |"]
     for (task, way), right in sorted(groups.items()):
         lines.append(f"| {task} | {way} | {_share(right)} | {len(right)} |")

@@ -117,7 +117,8 @@ def main() -> int:
     options = parser.parse_args()
     state = torch.load(options.folder / "checkpoint.pt", map_location="cpu", weights_only=True)
     tokenizer = Tokenizer.from_file(str(options.folder / "tokenizer.json"))
-    write(options.output, Shape(**state["shape"]), state["model"], tokenizer, state["commit"])
+    _, commit = state["commits"][-1]
+    write(options.output, Shape(**state["shape"]), state["model"], tokenizer, commit)
     print(f"{options.output}: {options.output.stat().st_size:,} bytes, {state['step']:,} steps")
     return 0
 

@@ -86,8 +86,10 @@ class Run:
             optimizer.load_state_dict(saved)
         self.step, self.num_tokens = state["step"], state["num_tokens"]
         self.trained_s = state["trained_s"]
-        if state["commit"] != self.commit:
-            print(f"note: begun at commit {state['commit']}, this is {self.commit}", flush=True)
+        (_, now), self.commits = self.commits[0], state["commits"]
+        if self.commits[-1][1] != now:
+            self.commits.append((self.step, now))
+            print(f"note: until here at commit {self.commits[-2][1]}, now {now}", flush=True)
         print(f"resumed after step {self.step:,}", flush=True)
 
     def save(self, name: str = "checkpoint.pt") -> None:
@@ -101,7 +103,7 @@ class Run:
             "step": self.step,
             "num_tokens": self.num_tokens,
             "trained_s": self.trained_s,
-            "commit": self.commit,
+            "commits": self.commits,
         }
         torch.save(state, partial)
         os.replace(partial, path)
