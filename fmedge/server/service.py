@@ -44,11 +44,8 @@ class Service:
         self._is_reloading = False
         self._last_text = ""
         self._status: Callable[[], DispatcherStatus] | None = None
-        self._socket: socket.socket | None = None
         self.remark = ""
         """What the status line ends with until further notice, as that a reload was refused."""
-        if self._link.notify_socket:
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
 
     @property
     def watchdog_s(self) -> float:
@@ -86,7 +83,7 @@ class Service:
 
     async def watch(self, status: Callable[[], DispatcherStatus]) -> None:
         """Says how things go and feeds the watchdog, until cancelled."""
-        if self._socket is None:
+        if not self._link.notify_socket:
             return
         self._status = status
         tick_s = min(TICK_S, self.watchdog_s / FEEDS_A_PERIOD or TICK_S)
@@ -124,12 +121,13 @@ class Service:
         return f"{text}; {self.remark}" if self.remark else text
 
     def _tell(self, *lines: str) -> None:
-        if self._socket is None:
-            return
         address = self._link.notify_socket
+        if not address:
+            return
         address = "\0" + address[1:] if address.startswith("@") else address
         try:
-            self._socket.sendto("\n".join(lines).encode(), address)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+                sock.sendto("\n".join(lines).encode(), address)
         except OSError as error:
             log.debug("the service manager cannot be told %s: %s", lines[0], error)
 
