@@ -10,7 +10,7 @@ C_FILES := $(wildcard fmedge/_native/fm_*.c fmedge/_native/fm_*.cpp fmedge/_nati
 # llama.cpp's RPC backend lets one model's layers lie on several machines.
 export CMAKE_ARGS ?= -DGGML_RPC=ON
 
-.PHONY: install demo test check check-native bench bench-sla bench-plan bench-cluster bench-cluster-full format clean
+.PHONY: install demo test check check-native check-units bench bench-sla bench-plan bench-cluster bench-cluster-full format clean
 
 install: $(STAMP)
 
@@ -36,6 +36,11 @@ check: install
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/clang-format --dry-run --Werror $(C_FILES)
+	packaging/systemd/check.sh
+
+# systemd's own tools on our units, and how exposed the service is.
+check-units:
+	packaging/systemd/check.sh
 
 check-native: install
 	PYTHON=$(PY) tests/native/sanitize.sh
