@@ -74,7 +74,8 @@ class Run:
         self.num_tokens = 0
         self.trained_s = 0.0
         self.should_stop = False
-        self.commit = commit()
+        self.commits = [(0, commit())]
+        """(step, commit) from which on the code was that."""
 
     def resume(self) -> None:
         path = self.options.folder / "checkpoint.pt"
