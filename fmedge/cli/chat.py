@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from fmedge.cli.api import Api, ApiError
+from fmedge.errors import ConfigError
 
 HISTORY_LINES = 1000
 PROMPT, MORE = ">>> ", "... "
@@ -84,6 +85,15 @@ def ask(api: Api, body: dict[str, Any], printer: Printer, answer: Answer) -> Non
                 answer.finish_reason = choice.get("finish_reason") or answer.finish_reason
 
 
+def check_text(text: str, what: str) -> str:
+    """The text, or a ConfigError where it came from bytes that are no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{what} is not UTF-8 text (character {error.start + 1})") from None
+    return text
+
+
 class Chat:
     """The interactive loop over one model."""
 
@@ -113,6 +123,10 @@ class Chat:
                 line = input(PROMPT)
                 if line.lstrip().startswith(FENCE):
                     line = self._rest_of_fence(line.lstrip()[len(FENCE) :])
+                check_text(line, "that")
+            except (ConfigError, UnicodeDecodeError):
+                sys.stderr.write("That is not UTF-8 text: it was not sent.\n")
+                continue
             except EOFError:
                 sys.stdout.write("\n")
                 return

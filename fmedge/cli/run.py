@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fmedge.cli.api import Api, ApiError
-from fmedge.cli.chat import Answer, Chat, Printer, ask, speed
+from fmedge.cli.chat import Answer, Chat, Printer, ask, check_text, speed
 from fmedge.cli.options import add_config_file, add_settings, read_config
 from fmedge.cli.private_server import PrivateServer
 from fmedge.cli.ps import server_url
@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     words = [] if args.model is None else [args.model, *args.prompt]
     api, served = _find_server(config)
     model, words = choose(args.named, words, config, served, url=config.client.url)
+    check_text(args.system, "the system prompt")
     prompt = _prompt(words)
     with contextlib.ExitStack() as stack:
         if api is not None and model in served:
@@ -104,10 +105,10 @@ def _tell_of_demonstration(config: Config, name: str, *, is_one: bool) -> None:
 
 def _prompt(words: Sequence[str]) -> str | None:
     """The one question; None to talk. Both an argument and piped text: the text follows."""
-    parts = [" ".join(words)] if words else []
+    parts = [check_text(" ".join(words), "the prompt")] if words else []
     if not sys.stdin.isatty():
         try:
-            parts.append(sys.stdin.read())
+            parts.append(check_text(sys.stdin.read(), "standard input"))
         except UnicodeDecodeError as error:
             raise ConfigError(f"standard input is not UTF-8 text: {error.reason}") from error
     prompt = "\n\n".join(part for part in parts if part.strip())

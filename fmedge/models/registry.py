@@ -121,6 +121,10 @@ def _short_names(model: StoredModel) -> set[str]:
 
 def _from_path(path: str) -> ModelSource:
     path = os.path.abspath(path)
+    try:
+        path.encode()
+    except UnicodeEncodeError:  # it goes to workers, into logs and answers: all are UTF-8
+        raise ModelFileError(f"{path}: the name is not UTF-8 text: rename the file") from None
     split = split_of(path)
     paths = with_splits(path)
     if split is not None and split.number != 1:
