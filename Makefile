@@ -10,7 +10,7 @@ C_FILES := $(wildcard fmedge/_native/fm_*.c fmedge/_native/fm_*.cpp fmedge/_nati
 # llama.cpp's RPC backend lets one model's layers lie on several machines.
 export CMAKE_ARGS ?= -DGGML_RPC=ON
 
-.PHONY: install demo test check check-native check-units bench bench-sla bench-plan bench-cluster bench-cluster-full format clean
+.PHONY: install demo test check check-native check-units dist bench bench-sla bench-plan bench-cluster bench-cluster-full format clean
 
 install: $(STAMP)
 
@@ -62,6 +62,10 @@ bench-cluster: install
 bench-cluster-full: install
 	$(PY) -m pip install --disable-pip-version-check -q -r bench/ray_serve/requirements.txt
 	$(PY) -m bench cluster cluster-agents cluster-fidelity cluster-speed cluster-regression cluster-scaling cluster-simulated --full
+
+# sdist and wheel in dist/, checked, installed and asked a question.
+dist: install
+	$(PY) packaging/dist.py
 
 format: install
 	$(VENV)/bin/ruff check --fix .

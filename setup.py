@@ -27,4 +27,9 @@ handover = Extension(
     py_limited_api=True,
 )
 
-setup(cffi_modules=["fmedge/_native/build.py:ffibuilder"], ext_modules=[gemm, handover])
+# One wheel for every Python from requires-python on: all three keep to the stable ABI.
+setup(
+    cffi_modules=["fmedge/_native/build.py:ffibuilder"],
+    ext_modules=[gemm, handover],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)
