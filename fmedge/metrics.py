@@ -146,6 +146,17 @@ class Metrics:
         build.labels(__version__).set(1)
         ProcessCollector(registry=self.registry)
 
+        self.config_reloads = counter(
+            "config_reloads",
+            "Times that the configuration was read anew: applied, or refused as it is wrong.",
+            ("outcome",),
+        )
+        self.config_last_success = Gauge(
+            "fmedge_config_last_success_timestamp_seconds",
+            "When the configuration in force was read.",
+            registry=self.registry,
+        )
+
     def render(self) -> bytes:
         """All of it in Prometheus' text format (CONTENT_TYPE)."""
         return generate_latest(self.registry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 from fmedge.cli.options import add_config_file, add_models, add_settings, read_config
 from fmedge.cli.pull import fetch_missing
@@ -41,7 +42,9 @@ def run(args: argparse.Namespace) -> int:
     fetch_missing(wanted)
     from fmedge.server import run as serve
 
-    return serve(config, lifeline_fd=args.lifeline_fd)
+    # A server that lives for one command ends with it.
+    reread = partial(read_config, args, "server", "defaults") if args.lifeline_fd is None else None
+    return serve(config, lifeline_fd=args.lifeline_fd, reread=reread)
 
 
 def _emulate(args: argparse.Namespace, config: Config) -> int:
@@ -61,5 +64,6 @@ def _emulate(args: argparse.Namespace, config: Config) -> int:
 
         return serve_apart(config, cluster)
     from fmedge.server import run as serve
+    from fmedge.server.reload import refuse_all
 
-    return serve(config, lifeline_fd=args.lifeline_fd, cluster=cluster)
+    return serve(config, lifeline_fd=args.lifeline_fd, cluster=cluster, reread=refuse_all)

@@ -140,10 +140,27 @@ class Dispatcher:
             except TimeoutError:
                 break
         message = "The server shut down before this request was finished."
-        for request_id in [*self._generations, *self._embeddings]:
-            self._carry_out(self._core.on_cancel(time.monotonic(), request_id))
-            error = UnavailableError(message, retry_after_s=5.0, code="draining")
-            self._fail(request_id, error, "draining")
+        self._end([*self._generations, *self._embeddings], message, "draining")
+
+    def let_go(self, model: str, *, is_replaced: bool) -> None:
+        """A model goes for good: refuse new requests, as for one that is loading where another
+        takes its place (is_replaced), else as for an unknown one. Then `let_finish`, then, when
+        its replicas are gone, `roster.forget_model`."""
+        self._carry_out(
+            self._core.on_model_leaving(time.monotonic(), model, is_replaced=is_replaced)
+        )
+
+    async def let_finish(self, model: str, deadline_s: float) -> None:
+        """Wait for what is in flight of a model, then end the rest with UnavailableError."""
+        await self.roster.until(lambda: not self._core.num_open_of(model), deadline_s)
+        generations = [i for i, g in self._generations.items() if g.request.model == model]
+        embeddings = [i for i, e in self._embeddings.items() if e.model == model]
+        message = f"The model `{model}` was taken out of service before this request was finished."
+        self._end([*generations, *embeddings], message, "model_removed")
+
+    def set_max_waiting(self, max_waiting: int) -> None:
+        """Another limit of requests that wait, of each model, from now on."""
+        self._core.set_max_waiting(max_waiting)
 
     async def close(self, deadline_s: float = 5.0) -> None:
         """End every replica; each politely until the deadline, then by force."""
@@ -522,6 +539,13 @@ class Dispatcher:
             self.metrics.requests.labels(embedding.model, outcome).inc()
             embedding.fail(error)
         self._changed.set()
+
+    def _end(self, request_ids: Iterable[int], message: str, code: str) -> None:
+        """Cancel these, and tell who waits for them why."""
+        for request_id in request_ids:
+            self._carry_out(self._core.on_cancel(time.monotonic(), request_id))
+            error = UnavailableError(message, retry_after_s=5.0, code=code)
+            self._fail(request_id, error, code)
 
     def _record(self, generation: Generation, outcome: str) -> None:
         if self._recorder is not None:

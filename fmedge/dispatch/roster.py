@@ -88,6 +88,14 @@ class Roster:
         self._carry_out(effects)
         self._changed.set()
 
+    def forget_model(self, name: str) -> None:
+        """It is served no more, and has neither replicas nor requests: another may have its
+        name."""
+        self._core.on_model_gone(name)
+        self._failures.pop(name, None)
+        self._replicas.planned_ctx_sizes.pop(name, None)
+        self._changed.set()
+
     def open_work(self) -> dict[str, OpenWork]:
         """What is wanted of each model that can be loaded."""
         return {name: self._core.open_work(name) for name in self._failures}
@@ -135,11 +143,11 @@ class Roster:
             raise ConflictError(f"Replica {name} is being unloaded already.")
         entry.is_retiring, entry.is_serving = True, False
         self._carry_out(self._core.on_replica_retiring(time.monotonic(), name))
-        await self._until(lambda: entry.is_gone or not self._core.num_assigned(name), deadline_s)
+        await self.until(lambda: entry.is_gone or not self._core.num_assigned(name), deadline_s)
         if self._core.num_assigned(name):
             self._take_away(name)
         await entry.replica.close(KV_CLOSE_S if save_kv else CLOSE_S, save_kv=save_kv)
-        if not await self._until(lambda: entry.is_gone, END_S):
+        if not await self.until(lambda: entry.is_gone, END_S):
             raise UnavailableError(
                 f"The process of replica {name} does not end.", retry_after_s=60.0, code="busy"
             )
@@ -151,6 +159,34 @@ class Roster:
         self._replicas.remove(name)
         forget_replica(self._metrics, entry.replica.model, name)
         self._changed.set()
+
+    def of(self, model: str) -> list[str]:
+        """The names of a model's replicas, those that retire or are gone included."""
+        return [entry.replica.name for entry in self._replicas.of(model)]
+
+    async def wait_serving(self, names: Iterable[str], timeout_s: float) -> None:
+        """Return when all these replicas serve. UnavailableError when that takes longer than
+        timeout_s, or one of them is given up (its message says why)."""
+        wanted = tuple(names)
+
+        def are_serving() -> bool:
+            entries = [self._replicas[name] for name in wanted]
+            for entry in entries:
+                if entry.is_gone:
+                    raise UnavailableError(
+                        f"Replica {entry.replica.name} could not be loaded: "
+                        f"{entry.replica.status().error}",
+                        retry_after_s=60.0,
+                        code="model_failed",
+                    )
+            return all(entry.is_serving for entry in entries)
+
+        if not await self.until(are_serving, timeout_s):
+            raise UnavailableError(
+                f"Not every replica was ready within {timeout_s:.0f} s.",
+                retry_after_s=10.0,
+                code="loading",
+            )
 
     async def wait_ready(self, timeout_s: float, *, every_replica: bool) -> None:
         """Return when every model has a ready replica (or every replica is ready); a model that
@@ -180,14 +216,14 @@ class Roster:
                 for model in models
             )
 
-        if not await self._until(is_ready, timeout_s):
+        if not await self.until(is_ready, timeout_s):
             raise UnavailableError(
                 f"Not every model was ready within {timeout_s:.0f} s.",
                 retry_after_s=10.0,
                 code="loading",
             )
 
-    async def _until(self, is_so: Callable[[], bool], timeout_s: float) -> bool:
+    async def until(self, is_so: Callable[[], bool], timeout_s: float) -> bool:
         """Whether it came to be so in time; looked at whenever something changes."""
         deadline_s = time.monotonic() + timeout_s
         while True:

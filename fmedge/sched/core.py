@@ -64,6 +64,9 @@ ESTIMATING: frozenset[Policy] = frozenset({"fmedge", "highest_load"})
 """Policies that need to know how fast replicas are."""
 
 RATE_WEIGHT = 0.1
+LEFT_RETRY_S = 5.0
+"""After which whoever asked for a model that was replaced may come again."""
+
 MOST_CAPACITY = 1 << 30
 
 
@@ -83,6 +86,7 @@ class SchedulerCore:
                 f"no part {unknown[0]!r} that fmedge can do without; there are {parts}"
             )
         self._policy = policy
+        self._max_waiting = self._settings.max_waiting
         self._models: dict[str, ModelState] = {}
         self._replicas: dict[str, ReplicaState] = {}
         self._requests: dict[int, Request] = {}
@@ -133,6 +137,28 @@ class SchedulerCore:
     def open_work(self, model: str) -> OpenWork:
         """What is wanted of a model now."""
         return open_work(self._models[model])
+
+    # --- models that go for good ---
+
+    def on_model_leaving(self, now_s: float, model: str, *, is_replaced: bool) -> list[Effect]:
+        """Nothing more is taken for it; what is open may finish. is_replaced: another comes under
+        its name, so that who asks for it shall come again. What waits for a model of which no
+        replica is there fails."""
+        entry = self._models[model]
+        entry.leaving = "replaced" if is_replaced else "removed"
+        if entry.replicas:
+            return []
+        entry.gone_reason = f"it was {entry.leaving}"
+        return self._fail_waiting(now_s, entry, LEFT_RETRY_S)
+
+    def on_model_gone(self, model: str) -> None:
+        """Its name is free. It has neither replicas nor open requests any more."""
+        entry = self._models.get(model)
+        if entry is None:
+            return
+        if entry.num_open or entry.replicas:
+            raise ValueError(f"model {model} has replicas or requests")
+        del self._models[model]
 
     # --- replicas ---
 
@@ -389,6 +415,10 @@ class SchedulerCore:
                 self._router.measure(now_s, model)
         return effects
 
+    def set_max_waiting(self, max_waiting: int) -> None:
+        """Another limit than the settings' from now on."""
+        self._max_waiting = max_waiting
+
     def on_drain(self) -> None:
         """From now on every arrival is refused."""
         self._is_draining = True
@@ -399,6 +429,11 @@ class SchedulerCore:
     def num_open(self) -> int:
         """Requests that have arrived and not left."""
         return len(self._requests)
+
+    def num_open_of(self, model: str) -> int:
+        """Requests of this model that have arrived and not left."""
+        entry = self._models.get(model)
+        return 0 if entry is None else entry.num_open
 
     def num_waiting(self, model: str) -> int:
         """Requests of this model at the front."""
@@ -472,7 +507,12 @@ class SchedulerCore:
         if self._is_draining:
             return Refuse(request_id, "draining", "The server is shutting down.", 5.0)
         model = self._models.get(name)
-        return queue_refusal(name, model, self._settings.max_waiting, request_id)
+        if model is not None and model.leaving == "replaced":
+            message = f"Model {name} is being replaced by another of its name."
+            return Refuse(request_id, "loading", message, LEFT_RETRY_S)
+        if model is not None and model.leaving:
+            model = None
+        return queue_refusal(name, model, self._max_waiting, request_id)
 
     def _assign(self, now_s: float, model: ModelState) -> list[Effect]:
         if not model.waiting:

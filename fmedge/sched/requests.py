@@ -266,7 +266,8 @@ class ReplicaState:
 
 class ModelState:
     """A served model: its replicas, and its requests at the front in the order of service. cold:
-    of one whose replicas come and go, None where those that there are stay."""
+    of one whose replicas come and go, None where those that there are stay. leaving: "removed" or
+    "replaced" where nothing more is taken for it, else ""."""
 
     __slots__ = (
         "_by_worth",
@@ -276,6 +277,7 @@ class ModelState:
         "gone_reason",
         "is_estimated",
         "last_finish_s",
+        "leaving",
         "name",
         "next_arrivals",
         "next_look",
@@ -290,6 +292,7 @@ class ModelState:
         self._by_worth: list[ReplicaState] | None = None
         self.cold: Cold | None = None
         self.gone_reason = ""
+        self.leaving = ""
         self.next_look = 0  # of `rectify` at its replicas
         self.next_arrivals = 0  # of `Router.measure`
         self.is_estimated = False  # the speed of all its ready replicas is known

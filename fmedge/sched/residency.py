@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fmedge.sched.cold import OpenWork
 from fmedge.sched.resident import (
@@ -108,6 +109,10 @@ class Residency:
                 entry.resident = resident
                 entry.load_s = entry.load_s if entry.was_loaded else resident.load_s
         self._forget_unplanned()
+
+    def set_least_time(self, min_resident_s: float) -> None:
+        """Another one than the settings' from now on."""
+        self._settings = replace(self._settings, min_resident_s=min_resident_s)
 
     def see(self, now_s: float, works: Mapping[str, OpenWork]) -> None:
         """What is wanted of each model now."""
@@ -213,7 +218,7 @@ class Residency:
         held_s = [
             self._stays_s(now_s, entry)
             for entry in self._entries.values()
-            if entry.state == "loaded" and not self._models[entry.model].rule.is_pinned
+            if entry.state == "loaded" and not self._stays(entry.model)
         ]
         return load_s + self._settings.unload_s + min(held_s, default=0.0)
 
@@ -242,6 +247,9 @@ class Residency:
         allows both."""
         for entry in [e for e in self._entries.values() if not e.is_planned]:
             if entry.state not in ("loaded", "loading"):
+                continue
+            model = self._models[entry.model]
+            if model.rule.is_leaving and model.is_open:
                 continue
             heirs = [heir for heir in self._of(entry.model) if heir.is_planned]
             if entry.state == "loaded" and not any(heir.state == "loaded" for heir in heirs):
@@ -273,6 +281,8 @@ class Residency:
         found = []
         for model in self._models.values():
             is_wanted = model.is_commanded or model.rule.is_pinned or bool(model.waits(now_s))
+            if model.rule.is_leaving:
+                continue
             if is_wanted and not model.error and not self._of(model.name, "loaded", "loading"):
                 found.append(model)
 
@@ -346,7 +356,7 @@ class Residency:
             (
                 other
                 for other in self._entries.values()
-                if other.state == "loaded" and not self._models[other.model].rule.is_pinned
+                if other.state == "loaded" and not self._stays(other.model)
             ),
             key=lambda e: (
                 value_per_byte(
@@ -391,6 +401,11 @@ class Residency:
                 free = _minus(free, entry.resident.bytes)
                 why = "requests wait" if has_queue else "it fits beside the others"
                 yield self._load(now_s, entry, why)
+
+    def _stays(self, model: str) -> bool:
+        """No other is given its memory."""
+        rule = self._models[model].rule
+        return rule.is_pinned or rule.is_leaving
 
     def _stays_s(self, now_s: float, entry: ReplicaEntry) -> float:
         """How long it may not be evicted yet."""
@@ -455,6 +470,9 @@ class Residency:
         ]
         for name in gone:
             del self._entries[name]
+        for name in [name for name, model in self._models.items() if model.rule.is_leaving]:
+            if not self._of(name):
+                del self._models[name]
 
     def _status(self, now_s: float, model: ModelEntry) -> ResidencyStatus:
         entries = self._of(model.name)

@@ -33,9 +33,11 @@ class Resident(Struct, frozen=True, kw_only=True):
 
 class ModelRule(Struct, frozen=True, kw_only=True):
     """is_pinned: always loaded, never evicted. keep_alive_s: it is unloaded when nothing was asked
-    of it for so long; 0: only when its memory is needed."""
+    of it for so long; 0: only when its memory is needed. is_leaving: it goes for good, as soon as
+    nothing is open of it; until then it keeps its memory, and nothing more is loaded for it."""
 
     is_pinned: bool = False
+    is_leaving: bool = False
     keep_alive_s: float = 0.0
 
 

@@ -55,6 +55,16 @@ def _fingerprint(secret: str) -> str:
     return "key-" + hashlib.sha256(secret.encode()).hexdigest()[:8]
 
 
+def renew(live: ssl.SSLContext, fresh: ssl.SSLContext) -> None:
+    """Connections that come from now on to who listens with the live context get the fresh one's
+    certificate; nothing can fail any more."""
+
+    def switch(connection: ssl.SSLObject | ssl.SSLSocket, *_: object) -> None:
+        connection.context = fresh
+
+    live.sni_callback = switch
+
+
 def tls_context(config: ServerConfig) -> ssl.SSLContext | None:
     """None without a certificate; ConfigError names the file that does not fit."""
     if not config.tls_cert:

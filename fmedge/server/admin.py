@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 from aiohttp import web
@@ -53,42 +53,46 @@ class AdminStatus(Struct, frozen=True, kw_only=True):
     provisioner: ProvisionerStatus | None = None
 
 
+def _facts(plan: ModelPlan) -> ModelFacts:
+    return ModelFacts(
+        name=plan.name,
+        aliases=plan.aliases,
+        path=plan.engine.model_path,
+        architecture=plan.metadata.architecture,
+        quant=plan.metadata.quant,
+        num_params=plan.metadata.num_params,
+        file_bytes=plan.metadata.file_bytes,
+        replicas=[
+            ReplicaFacts(
+                name=replica.name,
+                path=replica.engine.model_path,
+                quant=replica.metadata.quant,
+                file_bytes=replica.metadata.file_bytes,
+            )
+            for replica in plan.replicas
+        ],
+    )
+
+
 def add_routes(
     app: web.Application,
     status: Callable[[], DispatcherStatus],
-    plans: list[ModelPlan],
+    plans: Callable[[], Sequence[ModelPlan]],
     residency: Callable[[], list[ModelResidency]] = list,
     provisioner: Callable[[], ProvisionerStatus | None] = lambda: None,
 ) -> None:
+    """All of them are asked when somebody asks."""
     started_s = time.monotonic()
-    facts = [
-        ModelFacts(
-            name=plan.name,
-            aliases=plan.aliases,
-            path=plan.engine.model_path,
-            architecture=plan.metadata.architecture,
-            quant=plan.metadata.quant,
-            num_params=plan.metadata.num_params,
-            file_bytes=plan.metadata.file_bytes,
-            replicas=[
-                ReplicaFacts(
-                    name=replica.name,
-                    path=replica.engine.model_path,
-                    quant=replica.metadata.quant,
-                    file_bytes=replica.metadata.file_bytes,
-                )
-                for replica in plan.replicas
-            ],
-        )
-        for plan in plans
-    ]
+
+    def facts() -> list[ModelFacts]:
+        return [_facts(plan) for plan in plans()]
 
     async def get_status(_: web.Request) -> web.Response:
         body = AdminStatus(
             version=__version__,
             pid=os.getpid(),
             uptime_s=time.monotonic() - started_s,
-            models=facts,
+            models=facts(),
             load=status(),
             residency=residency(),
             provisioner=provisioner(),

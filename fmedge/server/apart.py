@@ -175,7 +175,8 @@ class _Apart:
         dispatcher.add_replica(replica)
         await dispatcher.wait_ready(LOAD_TIMEOUT_S)
         app = build_app(dispatcher, {model.name: model}, self._settings)
-        admin.add_routes(app, dispatcher.status, [self._plans[model.name]])
+        plans = [self._plans[model.name]]
+        admin.add_routes(app, dispatcher.status, lambda: plans)
         runner = build_runner(app)
         self._runners.append(runner)
         await runner.setup()

@@ -15,7 +15,7 @@ import logging
 import resource
 import ssl
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from importlib import import_module
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from fmedge.config import EMBEDDED, Config, state_dir, unknown_variables
 from fmedge.config.service import take_service
 from fmedge.errors import FmedgeError, UnavailableError
-from fmedge.server import access, listener, logs
+from fmedge.server import access, listener, logs, reload
 from fmedge.server.kv_places import KvPlaces
 from fmedge.server.learned import keep, relearn
 from fmedge.server.plan import ModelPlan, plan_models
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from fmedge.sched.provision.device import Device
     from fmedge.server.backends import Backends
     from fmedge.server.emulated import Emulation
+    from fmedge.server.exchange import Exchange
     from fmedge.types import EngineInfo
 
 USUAL_KERNELS_S = 3.0
@@ -59,20 +60,26 @@ log = logging.getLogger(__name__)
 
 
 def run(
-    config: Config, *, lifeline_fd: int | None = None, cluster: ClusterConfig | None = None
+    config: Config,
+    *,
+    lifeline_fd: int | None = None,
+    cluster: ClusterConfig | None = None,
+    reread: Callable[[], Config] | None = None,
 ) -> int:
     """Serves until told to stop; the exit code. FmedgeError for what cannot start.
 
     lifeline_fd: a socket that is told b"ready", and whose closing at the other end stops the
     server. cluster: what is emulated instead of this machine, with the models that it holds; of it
-    nothing is kept that was learned.
+    nothing is kept that was learned. reread: the configuration as it is when SIGHUP comes; without
+    it that signal ends the server.
     """
+    early = [] if reread is None else reload.hold_back()
     logs.set_up(config.server)
     link = take_service()
     # A server that lives for one command is that command's, and not the service manager's.
     service = Service(link if lifeline_fd is None else None)
     try:
-        return _run(config, lifeline_fd, cluster, service, link.fds)
+        return _run(config, lifeline_fd, cluster, service, link.fds, reread, early)
     except FmedgeError as error:
         service.failed(str(error))
         raise
@@ -84,6 +91,8 @@ def _run(
     cluster: ClusterConfig | None,
     service: Service,
     passed: Sequence[tuple[int, str]],
+    reread: Callable[[], Config] | None,
+    early_hangups: list[int],
 ) -> int:
     for warning in unknown_variables():
         log.warning("%s", warning)
@@ -115,7 +124,7 @@ def _run(
         with contextlib.closing(state), KvPlaces(config.server) as kv, recording as recorder:
             server = _Server(
                 config, plans, settings, state, kv, tls, listening, lifeline_fd, emulation,
-                recorder, service,
+                recorder, service, reread, early_hangups,
             )  # fmt: skip
             return uvloop.run(server.serve())
     finally:
@@ -192,6 +201,8 @@ class _Server:
         emulation: Emulation | None,
         recorder: Recorder | None,
         service: Service,
+        reread: Callable[[], Config] | None,
+        early_hangups: list[int],
     ) -> None:
         self._config = config
         self._plans = plans
@@ -207,9 +218,14 @@ class _Server:
         self._models: dict[str, ServedModel] = {}
         self._emulation = emulation
         self._recorder = recorder
+        self._reread = reread
+        self._early_hangups = early_hangups
+        self._hangup = reload.Hangup(lambda: self._stop.now("the terminal was closed"))
 
     async def serve(self) -> int:
         self._stop.watch()
+        if self._reread is not None:
+            self._hangup.watch(self._early_hangups)
         self._state.open()
         looking = self._begin_to_look()
         try:
@@ -222,6 +238,8 @@ class _Server:
     async def _serve(self, looking: asyncio.Task[Sequence[Device]] | None) -> int:
         # In a thread, because it takes long: the children that look at devices answer meanwhile.
         await asyncio.to_thread(import_module, "fmedge.server.backends")
+        from fmedge.server.exchange import Exchange
+
         backends = self._build_backends(looking)
         dispatcher = build_dispatcher(self._config, backends.profile, self._recorder)
         for name in self._learned():
@@ -232,6 +250,8 @@ class _Server:
         is_over = asyncio.Event()
         keeping = asyncio.create_task(keep(self._state, dispatcher.forecast.save, is_over))
         runner: Runner | None = None
+        reloading: asyncio.Task[None] | None = None
+        exchange = Exchange(backends, dispatcher)
         telling = asyncio.create_task(self._service.watch(dispatcher.status))
         try:
             starting = asyncio.create_task(backends.start(dispatcher))
@@ -250,7 +270,9 @@ class _Server:
                 if loading is not None:
                     await loading.cleanup()
             self._say_ready()
+            reloading = self._watch_configuration(exchange, dispatcher, runner)
             await self._stop.asked.wait()
+            await _end(reloading)
             if self._listening.is_passed:  # who comes now is served by who comes after us
                 await runner.stop_accepting()
             await self._stop.drain([dispatcher])
@@ -259,8 +281,10 @@ class _Server:
             if runner is not None:
                 with contextlib.suppress(TimeoutError):  # clients that read nothing any more
                     await asyncio.wait_for(runner.cleanup(), deadline_s)
+            await _end(reloading)
             for model in self._models.values():
                 model.close()
+            await exchange.close()
             await backends.close()
             await dispatcher.close(deadline_s)
             is_over.set()
@@ -349,6 +373,32 @@ class _Server:
             gc.freeze()
         return runner
 
+    def _watch_configuration(
+        self, exchange: Exchange, dispatcher: Dispatcher, runner: Runner
+    ) -> asyncio.Task[None] | None:
+        if self._reread is None:
+            return None
+        from fmedge.http.context import CURRENT
+
+        served = reload.Served(
+            config=self._config,
+            plans=self._plans,
+            settings=self._settings,
+            models=self._models,
+            tls_stamps=reload.stamps_of(self._config.server),
+        )
+        reloader = reload.Reloader(
+            self._reread,
+            served,
+            exchange=exchange,
+            dispatcher=dispatcher,
+            current=runner.app[CURRENT],
+            tls=self._tls,
+            stop=self._stop,
+            service=self._service,
+        )
+        return asyncio.create_task(reloader.run(self._hangup.asked), name="reload")
+
     async def _listen_with(self, runner: web.AppRunner) -> web.AppRunner:
         """Serves on copies of the sockets, which stay open when the runner is done."""
         from aiohttp import web
@@ -381,3 +431,9 @@ class _Server:
         names = [plan.name for plan, model in models if model.model == EMBEDDED]
         is_wanted = self._emulation is None and log.isEnabledFor(logging.INFO)
         return demonstration(names[0], "fmedge serve --model") if names and is_wanted else ""
+
+
+async def _end(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -98,11 +98,23 @@ class Placements:
                 made = _of_block(block, model, planned.name, planned.engine.model_path)
                 self._configs.append((planned.name, plan.name, made))
 
+    def succeed(self, other: Placements, changed: Collection[str]) -> None:
+        """Go on with what another configuration's have learned, and what they have read of models
+        that are not among the changed."""
+        self.learned = other.learned
+        for name, model, _ in self._configs:
+            if model not in changed and name in other._shapes:
+                self._shapes[name] = other._shapes[name]
+
     def expected(self) -> list[Demand]:
         """What is known before anything was asked. ConfigError."""
         streams = load_streams(self._config, self._config.server.demand_file)
         streams = (*self._demand, *streams)
         return [stream_of(stream, self._names) for stream in streams]
+
+    def knows(self, model: str) -> bool:
+        """Whether a model of this name is planned for."""
+        return any(model == own for _, own, _ in self._configs)
 
     async def make(
         self,
@@ -132,6 +144,47 @@ class Placements:
         if is_first:
             await asyncio.to_thread(self._plans.save, key, plan)
         return plan
+
+    async def make_beside(
+        self,
+        devices: Sequence[Device],
+        demand: Sequence[Demand],
+        running: Plan,
+        changed: Collection[str],
+    ) -> Plan:
+        """As `make`, where a configuration was read anew: models but for the changed ones stay as
+        they run, if the changed ones fit beside them and nothing else gains much."""
+        known = {model for _, model, _ in self._configs}
+        kept = tuple(r for r in running.replicas if r.model in known - set(changed))
+        if not kept:
+            return await self.make(devices, demand)
+        staying = _part(running, {replica.name for replica in kept})
+        beside = await self._beside(devices, demand, staying)
+        return await self.make(devices, demand, beside or staying)
+
+    async def _beside(
+        self, devices: Sequence[Device], demand: Sequence[Demand], staying: Plan
+    ) -> Plan | None:
+        """What stays, and the other models in the memory that it leaves; None where they do not
+        fit there."""
+        stays = {replica.model for replica in staying.replicas}
+        request = await asyncio.to_thread(self._request, devices, demand, None)
+        owner = {name: model for name, model, _ in self._configs}
+        others = tuple(m for m in request.models if owner[m.name] not in stays)
+        if not others:
+            return staying
+        used = {use.name: use.used_bytes for use in staying.devices}
+        left = tuple(
+            replace(device, memory_bytes=device.memory_bytes - used.get(device.name, 0))
+            for device in request.devices
+        )
+        if any(device.memory_bytes <= 0 for device in left):
+            return None
+        try:
+            found = await make_plan(_of(replace(request, models=others, devices=left)))
+        except NoPlanError:
+            return None
+        return _merged([staying, self._by_model(found)], request.devices)
 
     async def save(self) -> None:
         """What loads taught."""
@@ -260,6 +313,17 @@ def _of(request: PlanRequest) -> PlanRequest:
         running = replace(running, replicas=own) if own else None
     demand = tuple(stream for stream in request.demand if stream.model in names)
     return replace(request, demand=demand, running=running)
+
+
+def _part(plan: Plan, names: Collection[str]) -> Plan:
+    """Of a plan, these replicas."""
+    devices = []
+    for use in plan.devices:
+        own = tuple(part for part in use.breakdown if part.replica in names)
+        used_bytes = sum(part.memory.total for part in own)
+        devices.append(replace(use, breakdown=own, used_bytes=used_bytes))
+    replicas = tuple(replica for replica in plan.replicas if replica.name in names)
+    return replace(plan, replicas=replicas, devices=tuple(devices), rejected=(), warnings=())
 
 
 def _of_block(block: ReplicaConfig, model: ModelConfig, name: str, path: str) -> ModelConfig:

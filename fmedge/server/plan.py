@@ -20,9 +20,25 @@ if TYPE_CHECKING:
     from fmedge.models.metadata import ModelMetadata
     from fmedge.models.registry import ModelSource, Registry
     from fmedge.models.served import ServedModel
-    from fmedge.types import GgufHeader
+    from fmedge.types import GgufHeader, Vocab
 
 log = logging.getLogger(__name__)
+
+
+class FileStamp(Struct, frozen=True):
+    """A file as it was at a time: another under its path has another stamp."""
+
+    path: str
+    num_bytes: int
+    modified_ns: int
+
+    @classmethod
+    def of(cls, path: str) -> FileStamp:
+        try:
+            status = Path(path).stat()
+        except OSError as error:
+            raise ModelFileError(f"{path}: cannot read it: {error.strerror}") from error
+        return cls(path, status.st_size, status.st_mtime_ns)
 
 
 class ReplicaPlan(Struct, frozen=True, kw_only=True):
@@ -34,7 +50,8 @@ class ReplicaPlan(Struct, frozen=True, kw_only=True):
 
 
 class ModelPlan(Struct, frozen=True, kw_only=True):
-    """One model to serve: `engine.model_path` is its (first) file, whose header was checked."""
+    """One model to serve: `engine.model_path` is its (first) file, whose header was checked.
+    stamps: its files and its replicas', as they were then."""
 
     name: str
     aliases: tuple[str, ...]
@@ -42,6 +59,7 @@ class ModelPlan(Struct, frozen=True, kw_only=True):
     metadata: ModelMetadata
     chat_template: str | None
     replicas: tuple[ReplicaPlan, ...]
+    stamps: frozenset[FileStamp] = frozenset()
 
 
 def plan_models(
@@ -117,6 +135,7 @@ def _plan(
     if replicas:
         pairs = zip(replicas, planned, strict=True)
         planned = [_plan_replica(own, model, default, header, registry) for own, default in pairs]
+    files = {*source.paths, *(replica.engine.model_path for replica in planned)}
     return ModelPlan(
         name=name,
         aliases=tuple(a for a in dict.fromkeys(model.aliases) if a != name),
@@ -124,6 +143,7 @@ def _plan(
         metadata=metadata,
         chat_template=_read_template(model.chat_template_file),
         replicas=tuple(planned),
+        stamps=frozenset(map(FileStamp.of, files)),
     )
 
 
@@ -165,6 +185,24 @@ def _read(source: ModelSource) -> tuple[GgufHeader, ModelMetadata]:
     return headers[0], metadata
 
 
+def holds_same_model(was: ModelPlan, now: ModelPlan) -> bool:
+    """Whether the files of both hold one model with one vocabulary, so that requests of the one can
+    go on with the other. A file that was overwritten meanwhile says nothing of what it held."""
+    from fmedge._native.gguf import read_header
+    from fmedge.models.same import check_same_model
+
+    try:
+        is_whole = all(FileStamp.of(stamp.path) == stamp for stamp in was.stamps)
+        if not is_whole or was.metadata.is_embedding != now.metadata.is_embedding:
+            return False
+        paths = (was.engine.model_path, now.engine.model_path)
+        if paths[0] != paths[1]:
+            check_same_model(*map(read_header, paths))
+    except (ModelFileError, ModelNotFoundError):
+        return False
+    return True
+
+
 def _read_template(file: str) -> str | None:
     if not file:
         return None
@@ -186,20 +224,26 @@ def longest_request(engines: Mapping[str, EngineSettings], loaded: Mapping[str, 
 
 
 def serve_model(
-    plan: ModelPlan, path: str, ctx_size: int, sandbox: Sandbox | None = None
+    plan: ModelPlan,
+    path: str,
+    ctx_size: int,
+    sandbox: Sandbox | None = None,
+    *,
+    vocab: Vocab | None = None,
 ) -> ServedModel:
     """The model as http needs it.
 
     path: of a file of it that a child process has survived; its vocabulary is read here. ctx_size:
-    of the longest request, which every replica can take. sandbox: for its template.
+    of the longest request, which every replica can take. sandbox: for its template. vocab:
+    its own, where it was opened before.
     """
-    from fmedge._native.vocab import Vocab
+    from fmedge._native.vocab import Vocab as NativeVocab
     from fmedge.models.served import ServedModel
 
     return ServedModel(
         name=plan.name,
         aliases=plan.aliases,
-        vocab=Vocab.open(path),
+        vocab=vocab or NativeVocab.open(path),
         metadata=plan.metadata,
         ctx_size=ctx_size,
         created=int(Path(plan.engine.model_path).stat().st_mtime),

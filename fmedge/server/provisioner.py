@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -29,6 +29,7 @@ from fmedge.types import BEST_EFFORT, EngineInfo, Promise
 
 if TYPE_CHECKING:
     from fmedge.dispatch import Dispatcher
+    from fmedge.sched.decision import Decision
     from fmedge.sched.profile import StepProfile
     from fmedge.sched.provision.demand import Demand
     from fmedge.sched.provision.device import Device
@@ -66,6 +67,18 @@ class ProvisionerStatus(Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...]
 
 
+class Prospect(Struct, frozen=True, kw_only=True):
+    """What a provisioner would do with another configuration; `adopt` makes it so."""
+
+    config: Config
+    placements: Placements
+    promises: Mapping[str, Promise]
+    devices: dict[str, Device]
+    present: frozenset[str]
+    rates: dict[str, float]
+    plan: Plan
+
+
 class Provisioner:
     """One server's. `plan` first, then `watch`; everything on one event loop.
 
@@ -85,7 +98,7 @@ class Provisioner:
         """look: what devices there are, in place of those of this machine and its servers.
         looking: a look at those that has begun, for the first plan."""
         self._config = config
-        self._placements = placements
+        self.placements = placements
         self._promises = promises
         self._replanner = replanner or Replanner()
         self._look_elsewhere = look
@@ -97,16 +110,17 @@ class Provisioner:
         self._num_plans = 0
         self._problems: tuple[str, ...] = ()
         self._loaded: set[str] = set()
-        self._planning = asyncio.Lock()
+        self.planning = asyncio.Lock()
+        """Held while a plan is made and put in force."""
         self._watching: asyncio.Task[None] | None = None
 
     async def plan(self) -> Plan:
         """The first plan. NoPlanError and others where there is none."""
         looking, self._looking = self._looking, None
-        found = await (self._look() if looking is None else looking)
+        found = await (self._look(self._config) if looking is None else looking)
         self._devices = {device.name: device for device in found}
-        demand = self._placements.expected()
-        plan = await self._placements.make(tuple(self._devices.values()), demand)
+        demand = self.placements.expected()
+        plan = await self.placements.make(tuple(self._devices.values()), demand)
         for warning in plan.warnings:
             log.warning("%s", warning)
         rates: dict[str, float] = {}
@@ -123,6 +137,60 @@ class Provisioner:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
+
+    async def foresee(
+        self,
+        config: Config,
+        placements: Placements,
+        promises: Mapping[str, Promise],
+        *,
+        changed: Collection[str] | None,
+        recent: Iterable[Decision],
+    ) -> Prospect:
+        """The plan for another configuration; hold `planning` until it is adopted. changed: models
+        that are new, gone or otherwise than they were; None: nothing that is planned for is, so
+        the plan stays. recent: decisions, of which demand is learned. As `plan` raises."""
+        assert self._plan is not None
+        devices, present = self._devices, self._replanner.devices
+        if config.rpc != self._config.rpc:
+            found = await self._look(config, is_serving=True)
+            devices = {d.name: self._devices.get(d.name, d) for d in found}
+            present = frozenset(map(_key, devices.values()))
+        expected = placements.expected()
+        seen = observed.observe(recent, time.monotonic(), WINDOW_S, self._planned_s)
+        seen = {key: one for key, one in seen.items() if placements.knows(one.model)}
+        demand = self._demand(seen, promises)
+        asked = {stream.model for stream in demand}
+        demand += [stream for stream in expected if stream.model not in asked]
+        plan = self._plan
+        if changed is not None:
+            usable = [device for device in devices.values() if _key(device) in present]
+            wanted = await placements.make_beside(usable, demand, self._plan, changed)
+            for warning in wanted.warnings:
+                log.warning("%s", warning)
+            plan = renamed(self._plan.replicas, wanted)
+        rates: dict[str, float] = {}
+        for stream in demand:
+            rates[stream.model] = rates.get(stream.model, 0.0) + stream.rate_per_s
+        return Prospect(
+            config=config,
+            placements=placements,
+            promises=promises,
+            devices=devices,
+            present=present,
+            rates=rates,
+            plan=plan,
+        )
+
+    def adopt(self, prospect: Prospect) -> None:
+        """From now on it is so. Who holds the manager applies the plan."""
+        self._config, self.placements = prospect.config, prospect.placements
+        self._promises, self._devices = prospect.promises, prospect.devices
+        if prospect.plan is not self._plan:
+            self._why = ""
+            self._take(
+                prospect.plan, prospect.rates, "the configuration was read anew", prospect.present
+            )
 
     def status(self) -> ProvisionerStatus:
         plan = self._plan
@@ -147,7 +215,7 @@ class Provisioner:
         """What a replica that was planned holds, and what it takes of devices in the plan in
         force."""
         uses = [] if self._plan is None else uses_of(self._plan, planned.name)
-        return self._placements.shape_of(planned), uses
+        return self.placements.shape_of(planned), uses
 
     # --- what loads teach ---
 
@@ -164,8 +232,8 @@ class Provisioner:
         for device_name, num_bytes in excess_bytes(planned, info, uses).items():
             device = self._devices.get(device_name)
             if device is not None:
-                self._placements.learned.margins.on_loaded(device, num_bytes)
-        await self._placements.save()
+                self.placements.learned.margins.on_loaded(device, num_bytes)
+        await self.placements.save()
 
     async def measured(self, name: str, profile: StepProfile) -> None:
         """A replica's steps were measured: compare what they take with what was predicted."""
@@ -174,10 +242,10 @@ class Provisioner:
         planned = next((r for r in self._plan.replicas if r.name == name), None)
         if planned is None:
             return
-        shape = self._placements.shape_of(planned)
+        shape = self.placements.shape_of(planned)
         from fmedge.sched.provision.cost import step_model
 
-        speeds = self._placements.learned.speeds
+        speeds = self.placements.learned.speeds
         devices = {d.name: speeds.applied(d) for d in self._devices.values()}
         foretold = step_model(shape, planned.engine, planned.ranges, devices)
         num_prefill = min(PREFILL_TOKENS, planned.engine.batch_size)
@@ -189,7 +257,7 @@ class Provisioner:
             "replica %s decodes in %.2f ms a token where %.2f were predicted",
             name, decode[1] * 1e3, decode[0] * 1e3,
         )  # fmt: skip
-        await self._placements.save()
+        await self.placements.save()
 
     async def replan(
         self, planned: PlannedReplica, reason: str
@@ -199,14 +267,14 @@ class Provisioner:
         name = failed_device(reason, self._devices)
         if name is None or self._plan is None:
             return None
-        margin = self._placements.learned.margins.on_failure(self._devices[name])
+        margin = self.placements.learned.margins.on_failure(self._devices[name])
         log.warning(
             "%s did not fit on %s: %d MiB of that are left free from now on",
             planned.name, name, margin.total >> 20,
         )  # fmt: skip
-        await self._placements.save()
-        async with self._planning:
-            plan = await self._placements.make(self._present(), running=self._plan)
+        await self.placements.save()
+        async with self.planning:
+            plan = await self.placements.make(self._present(), running=self._plan)
         others = [r for r in self._plan.replicas if r.name != planned.name]
         plan = renamed(others, plan)
         taken = {r.name for r in others}
@@ -234,13 +302,14 @@ class Provisioner:
         now_s = time.monotonic()
         since_s = self._planned_s
         seen = observed.observe(dispatcher.recent(), now_s, WINDOW_S, since_s)
+        seen = {key: one for key, one in seen.items() if self.placements.knows(one.model)}
         present = await self._present_names()
         signals = [one.signal(self._target(one.sla_class)) for one in seen.values()]
         reason = self._replanner.review(now_s, signals, present)
         if not reason:
             return
         log.info("planning anew: %s", reason)
-        async with self._planning:
+        async with self.planning:
             await self._again(reason, seen, present, manager)
 
     async def _again(
@@ -253,12 +322,16 @@ class Provisioner:
         assert self._plan is not None
         if not present <= {_key(device) for device in self._devices.values()}:
             # What is known keeps its memory as it was before anything of ours lay there.
-            found = {device.name: device for device in await self._look(is_serving=True)}
+            found = {
+                device.name: device for device in await self._look(self._config, is_serving=True)
+            }
             self._devices = found | self._devices
         rates = observed.rates(seen)
         try:
             devices = [d for d in self._devices.values() if _key(d) in present]
-            plan = await self._placements.make(devices, self._demand(seen), self._plan)
+            plan = await self.placements.make(
+                devices, self._demand(seen, self._promises), self._plan
+            )
         except NoPlanError as error:
             self._problems = (str(error), *error.changes)
             log.warning("%s; no other plan is possible: %s", reason, error)
@@ -290,12 +363,12 @@ class Provisioner:
 
     # --- what there is ---
 
-    async def _look(self, *, is_serving: bool = False) -> Sequence[Device]:
+    async def _look(self, config: Config, *, is_serving: bool = False) -> Sequence[Device]:
         from fmedge.server.planning import look_at_devices
 
         if self._look_elsewhere is not None:
             return self._look_elsewhere()
-        return await look_at_devices(self._config, is_serving=is_serving)
+        return await look_at_devices(config, is_serving=is_serving)
 
     def _present(self) -> list[Device]:
         return [d for d in self._devices.values() if _key(d) in self._replanner.devices]
@@ -311,7 +384,9 @@ class Provisioner:
         promise = self._promises.get(sla_class)
         return DEFAULT_TARGET if promise is None else promise.target
 
-    def _demand(self, seen: Mapping[str, observed.Observed]) -> list[Demand]:
+    def _demand(
+        self, seen: Mapping[str, observed.Observed], promises: Mapping[str, Promise]
+    ) -> list[Demand]:
         from fmedge.sched.provision.demand import Demand, Spread
 
         return [
@@ -320,7 +395,7 @@ class Provisioner:
                 rate_per_s=one.rate_per_s,
                 prompt_tokens=Spread(max(1, one.prompt_p50), max(1, one.prompt_p95)),
                 output_tokens=Spread(max(1, one.output_p50), max(1, one.output_p95)),
-                promise=self._promises.get(one.sla_class, BEST_EFFORT),
+                promise=promises.get(one.sla_class, BEST_EFFORT),
             )
             for one in seen.values()
             if one.num_requests >= self._replanner.settings.min_requests

@@ -120,6 +120,8 @@ class ModelManager:
         self._load_s: dict[str, float] = {}
         self._ready_s: dict[str, float] = {}  # by model, of what is loading
         self._num_replans: dict[str, int] = {}
+        self._plan: Plan | None = None
+        self._leaving: set[str] = set()
         self._loop: asyncio.Task[None] | None = None
         self._work: set[asyncio.Future[None]] = set()
         self._has_work = False
@@ -144,17 +146,50 @@ class ModelManager:
         """What may be loaded from now on, and on which devices. The plan's replicas together may
         take more than the devices have. A replica that goes on keeps its name (`replan.renamed`)
         and is not touched; what is not in the plan is retired. rules: None leaves them."""
-        held = bytes_by_replica(plan)
-        kept = {name: replica for name, replica in self._planned.items() if self._is_up(name)}
-        self._planned = {replica.name: replica for replica in plan.replicas} | kept
-        self._bytes = held | {name: self._bytes[name] for name in kept}
         if rules is not None:
             self._rules = dict(rules)
+        self._plan = plan
         self._num_replans.clear()
+        self._place(plan)
+
+    def leave(self, model: str) -> None:
+        """It goes for good: its replicas as soon as nothing is open of it. What a plan says of its
+        name is for another model, and waits until `free`. `apply` comes after."""
+        self._leaving.add(model)
+
+    async def wait_left(self, model: str, timeout_s: float) -> bool:
+        """Whether the last replica of a model that leaves ended in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while any(planned.model == model for planned in self._planned.values()):
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def free(self, model: str) -> None:
+        """It has left: the name is that of whatever the plan has under it."""
+        self._leaving.discard(model)
+        if self._plan is not None:
+            self._place(self._plan)
+
+    def set_least_time(self, min_resident_s: float) -> None:
+        """How long a model that was loaded stays at least."""
+        self._residency.set_least_time(min_resident_s)
+
+    def _place(self, plan: Plan) -> None:
+        held = bytes_by_replica(plan)
+        coming = [replica for replica in plan.replicas if replica.model not in self._leaving]
+        kept = {name: replica for name, replica in self._planned.items() if self._is_up(name)}
+        self._planned = {replica.name: replica for replica in coming} | kept
+        self._bytes = held | {name: self._bytes[name] for name in kept}
+        leaving = dict.fromkeys(self._leaving, ModelRule(is_leaving=True))
         capacity = {device.name: device.capacity_bytes for device in plan.devices}
-        residents = [self._resident(replica.name) for replica in plan.replicas]
-        self._residency.set_residents(time.monotonic(), residents, self._rules, capacity)
-        for model in dict.fromkeys(replica.model for replica in plan.replicas):
+        residents = [self._resident(replica.name) for replica in coming]
+        rules = self._rules | leaving
+        self._residency.set_residents(time.monotonic(), residents, rules, capacity)
+        for model in dict.fromkeys(replica.model for replica in coming):
             self._add_model(model)
         self._show(capacity)
         self._stir()
@@ -308,7 +343,8 @@ class ModelManager:
             self._residency.on_replanned(now_s, name, self._resident(name))
         else:
             wait_s = self._residency.on_failed(now_s, name, reason)
-            if self._status_of(planned.model).state == "failed":
+            self._forget_unplanned(name)
+            if self._state_of(planned.model) == "failed":
                 self._roster.fail_model(planned.model, reason, wait_s)
         self._stir()
 
@@ -316,7 +352,8 @@ class ModelManager:
         self, planned: PlannedReplica, reason: str
     ) -> tuple[PlannedReplica, dict[str, int]] | None:
         num_before = self._num_replans.get(planned.name, 0)
-        if self._replan is None or num_before >= MAX_REPLANS:
+        is_leaving = planned.model in self._leaving
+        if self._replan is None or num_before >= MAX_REPLANS or is_leaving:
             return None
         self._num_replans[planned.name] = num_before + 1
         try:
@@ -327,15 +364,20 @@ class ModelManager:
 
     def _ended(self, name: str) -> None:
         self._residency.on_unloaded(time.monotonic(), name)
-        if self._residency.state(name) is None:  # no longer planned
-            del self._planned[name], self._bytes[name]
+        self._forget_unplanned(name)
         self._stir()
+
+    def _forget_unplanned(self, name: str) -> None:
+        if self._residency.state(name) is None:
+            del self._planned[name], self._bytes[name]
 
     def _show(self, capacity: Mapping[str, int]) -> None:
         """Let the metrics say what there is of each device, and what is taken of it."""
         metrics = self._dispatcher.metrics
         metrics.device_capacity_bytes.clear()
         metrics.device_used_bytes.clear()
+        for replica in self._planned.values():
+            metrics.model_unloads.labels(replica.model)  # counted from 0 on
         for device, capacity_bytes in capacity.items():
             metrics.device_capacity_bytes.labels(device).set(capacity_bytes)
             metrics.device_used_bytes.labels(device).set_function(partial(self._held_bytes, device))
@@ -365,7 +407,12 @@ class ModelManager:
             raise ModelNotFoundError(f"The model `{model[:100]}` is not served here.")
 
     def _status_of(self, model: str) -> ModelResidency:
+        self._check(model)
         return next(status for status in self.status() if status.model == model)
+
+    def _state_of(self, model: str) -> str | None:
+        """None for one that has left."""
+        return next((status.state for status in self.status() if status.model == model), None)
 
     def _out(self, now_s: float, status: ResidencyStatus) -> ModelResidency:
         ready_in_s: float | None = 0.0

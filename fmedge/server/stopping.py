@@ -36,7 +36,7 @@ class Stop:
     ) -> None:
         """on_asked: told at once, with the seconds that stopping takes at most."""
         self._on_asked = on_asked
-        self._drain_timeout_s = drain_timeout_s
+        self.drain_timeout_s = drain_timeout_s
         self._lifeline = None if lifeline_fd is None else socket.socket(fileno=lifeline_fd)
         self.asked = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -55,6 +55,11 @@ class Stop:
             self._lifeline.setblocking(False)
             loop.add_reader(self._lifeline.fileno(), self._on_lifeline)
 
+    def now(self, why: str) -> None:
+        """As if a signal had come."""
+        log.info("%s: finishing what runs, for %g s at most", why, self.drain_timeout_s)
+        self._ask()
+
     def say_ready(self) -> None:
         """To whoever holds the lifeline."""
         if self._lifeline is not None:
@@ -66,7 +71,7 @@ class Stop:
     async def drain(self, dispatchers: Iterable[Dispatcher]) -> None:
         """Let what runs finish, until the time is over or there is a hurry."""
         dispatchers = list(dispatchers)
-        drained = asyncio.gather(*(d.drain(self._drain_timeout_s) for d in dispatchers))
+        drained = asyncio.gather(*(d.drain(self.drain_timeout_s) for d in dispatchers))
         hurried = asyncio.create_task(self._hurry.wait())
         await asyncio.wait((drained, hurried), return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
@@ -83,12 +88,12 @@ class Stop:
         if number == signal.SIGINT:
             self.exit_code = EXIT_INTERRUPTED
         log.info("%s: finishing what runs, for %g s at most; a second signal stops at once",
-                 number.name, self._drain_timeout_s)  # fmt: skip
+                 number.name, self.drain_timeout_s)  # fmt: skip
         self._ask()
 
     def _ask(self) -> None:
         if not self.asked.is_set() and self._on_asked is not None:
-            self._on_asked(self._drain_timeout_s + END_TIMEOUT_S)
+            self._on_asked(self.drain_timeout_s + END_TIMEOUT_S)
         self.asked.set()
 
     def _on_lifeline(self) -> None:

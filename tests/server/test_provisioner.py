@@ -54,6 +54,9 @@ class Script:
     def expected(self) -> list[Demand]:
         return []
 
+    def knows(self, model: str) -> bool:
+        return model == "chat"
+
     async def make(
         self, devices: Sequence[Device], demand: Sequence[Demand] = (), running: Plan | None = None
     ) -> Plan:
@@ -121,7 +124,7 @@ class World:
         cpu = Device(name="CPU", type="cpu", memory_bytes=100 << 20, bandwidth_gb_s=1, tflop_s=1)
         box = replace(cpu, name="box", type="rpc", endpoint=endpoint)
 
-        async def look(_: Provisioner, *, is_serving: bool = False) -> list[Device]:
+        async def look(_: Provisioner, config: Config, *, is_serving: bool = False) -> list[Device]:
             return [cpu, box]
 
         monkeypatch.setattr(Provisioner, "_look", look)

@@ -23,7 +23,7 @@ async def test_load_unload_and_status():
     async with managing(plan_of("a/0", capacity=1000)) as managed:
         app = web.Application(middlewares=[errors_middleware])
         add_routes(app, managed.manager, resolve)
-        admin.add_routes(app, managed.dispatcher.status, [], managed.manager.status)
+        admin.add_routes(app, managed.dispatcher.status, list, managed.manager.status)
         async with TestClient(TestServer(app)) as client:
             answer = await client.post("/admin/models/unload", json={"model": "first"})
             body = await answer.json()
