@@ -43,7 +43,7 @@ def queue_refusal(
     if cold is None and all(replica.capacity == 0 for replica in replicas):
         return Refuse(request_id, "loading", f"Model {name} is still loading.", 2.0)
     num_waiting = len(model.waiting)
-    if num_waiting >= max_waiting and not any(r.has_room for r in replicas):
+    if num_waiting >= max_waiting and not any(r.takes_next for r in replicas):
         message = (
             f"Model {name} has {num_waiting} requests waiting, which is as many as are allowed."
             if num_waiting or not replicas

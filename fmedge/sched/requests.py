@@ -225,6 +225,13 @@ class ReplicaState:
     def has_room(self) -> bool:
         return self.is_ready and len(self.requests) < self.capacity
 
+    @property
+    def takes_next(self) -> bool:
+        """Whatever comes next finds room here: places beside the slots (`set_slots`) are for what
+        comes soon, and not for the rest of a burst of which nothing has started yet."""
+        limit = self.slots if self.lookahead else self.capacity
+        return self.is_ready and len(self.requests) < limit
+
     def waste_s(self, now_s: float, share: float) -> float:
         """Seconds of prefill that withdrawals threw away there and that time has not yet made up
         for, at `share` of a second a second."""

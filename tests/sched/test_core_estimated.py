@@ -223,3 +223,18 @@ EstimatedMachine.TestCase.settings = hypothesis_settings(
     max_examples=60, stateful_step_count=40, deadline=None
 )
 TestEstimatedCore = EstimatedMachine.TestCase
+
+
+def test_a_burst_is_held_to_the_queue_before_anything_of_it_has_started():
+    core = SchedulerCore(CoreSettings(max_waiting=MAX_WAITING))
+    core.on_replica_added("a", "m")
+    facts = ReplicaFacts(slots=SLOTS["a"], ctx_size=4096, limits=StepLimits(max_tokens=256))
+    core.on_replica_ready(0.0, "a", facts, cpu_like(1.0).packed())
+    refused = []
+    for request_id in range(60):
+        arrival = Arrival(request_id, "m", 40, 100, promise=BEST_EFFORT, prompt=PROMPT[:160])
+        effects = core.on_arrival(0.0, arrival)
+        if any(isinstance(effect, Refuse) for effect in effects):
+            refused.append(request_id)
+    assert core.num_waiting("m") == MAX_WAITING
+    assert refused == list(range(SLOTS["a"] + MAX_WAITING, 60))
