@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 
+from fmedge.dispatch.observe import RECTIFIED
 from fmedge.metrics import Metrics
 from fmedge.replica.interface import Replica
 from fmedge.replica.protocol import Step
@@ -37,6 +38,8 @@ class ReplicaEntry:
         self.preemptions = metrics.preemptions.labels(replica.model, replica.name)
         for why in ("crashed", "hung"):  # counted from 0 on
             metrics.worker_restarts.labels(replica.model, replica.name, why)
+        for what in RECTIFIED:
+            metrics.rectified.labels(replica.model, what)
         self._drifts = metrics.step_drifts.labels(replica.model, replica.name)
         self._ratios = metrics.step_drift_ratio
 

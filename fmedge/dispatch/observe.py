@@ -12,6 +12,8 @@ from fmedge.metrics import Metrics
 from fmedge.sched.events import Observed
 from fmedge.types import Promise
 
+RECTIFIED = ("moved", "withdrawn", "demoted")
+
 
 def observe_finish(metrics: Metrics, generation: Generation, outcome: str) -> None:
     """Count a generation that finished just now, and its times as the front saw them."""
@@ -71,7 +73,7 @@ def observe_decision(metrics: Metrics, generation: Generation) -> None:
         if seen_s > 0 and told_s > 0:
             metrics.estimate_ratio.labels(model, what).observe(seen_s / told_s)
     for event in decision.events:
-        if event.what in ("moved", "withdrawn", "demoted"):
+        if event.what in RECTIFIED:
             metrics.rectified.labels(model, event.what).inc()
 
 
