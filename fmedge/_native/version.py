@@ -1,4 +1,4 @@
-"""Which llama.cpp is loaded, in its own words."""
+"""Which llama.cpp is loaded and what it was compiled with, in its own words."""
 
 from __future__ import annotations
 
@@ -17,3 +17,12 @@ def llama_build() -> str:
         function.restype = ctypes.c_char_p
         words.append((function() or b"?").decode("utf-8", "replace"))
     return f"ggml {words[0]}, commit {words[1]}"
+
+
+def system_info() -> str:
+    """What each backend was compiled with, such as "CPU : AVX2 = 1 | OPENMP = 1 | CUDA : ARCHS =
+    890 | ". Starts every backend, as list_devices() does."""
+    assert binding.lib is not None
+    function = ctypes.CDLL(None).llama_print_system_info
+    function.restype = ctypes.c_char_p
+    return (function() or b"").decode("utf-8", "replace").strip()

@@ -42,6 +42,7 @@ VERBS = {
     "devices": ("devices", "show what models can run on here, and how fast it is"),
     "device-server": ("device_server", "offer this machine's devices to a fmedge elsewhere"),
     "config": ("config", "check a configuration"),
+    "doctor": ("doctor", "look for what keeps fmedge from serving well here, and say what to do"),
     "completion": ("completion", "print a script that completes this command in a shell"),
     "version": ("version", "show versions"),
 }

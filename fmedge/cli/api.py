@@ -40,10 +40,18 @@ class _UnixConnection(http.client.HTTPConnection):
 class Api:
     """One server. `url` is http(s)://host[:port][/prefix][/v1] or unix:/path/to.sock."""
 
-    def __init__(self, url: str, key: str = "", *, connect_timeout_s: float = CONNECT_TIMEOUT_S):
+    def __init__(
+        self,
+        url: str,
+        key: str = "",
+        *,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        read_timeout_s: float = STREAM_TIMEOUT_S,
+    ) -> None:
         self.url = url
         self._key = key
         self._connect_timeout_s = connect_timeout_s
+        self._read_timeout_s = read_timeout_s
         parts = urlsplit(url if "://" in url or url.startswith("unix:") else f"http://{url}")
         self._parts = parts
         self._prefix = "" if parts.scheme == "unix" else parts.path.rstrip("/").removesuffix("/v1")
@@ -132,7 +140,7 @@ class Api:
             headers["Authorization"] = f"Bearer {self._key}"
         try:
             connection.connect()
-            connection.sock.settimeout(STREAM_TIMEOUT_S)
+            connection.sock.settimeout(self._read_timeout_s)
             payload = None if body is None else json.dumps(body).encode()
             connection.request(method, self._prefix + path, payload, headers)
             return connection, connection.getresponse()

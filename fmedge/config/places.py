@@ -1,4 +1,5 @@
-"""Where fmedge keeps its own files: under $XDG_STATE_HOME, else ~/.local/state."""
+"""Where fmedge keeps its own files: what is learned under $XDG_STATE_HOME, else ~/.local/state;
+compiled kernels beside their sources, else under $XDG_CACHE_HOME, else ~/.cache."""
 
 from __future__ import annotations
 
@@ -26,3 +27,17 @@ def state_dir(configured: str = "", environ: Mapping[str, str] | None = None) ->
         return Path.home() / ".local" / "state" / "fmedge"
     except RuntimeError:
         return None
+
+
+def kernel_folders(package: Path, environ: Mapping[str, str] | None = None) -> tuple[Path, ...]:
+    """Compiled kernels of `package` lie in the first of these that can be written to:
+    $NUMBA_CACHE_DIR if set, else its __pycache__ and the user's cache folder."""
+    env = os.environ if environ is None else environ
+    if env.get("NUMBA_CACHE_DIR"):
+        return (Path(env["NUMBA_CACHE_DIR"]),)
+    base = env.get("XDG_CACHE_HOME", "")
+    try:
+        user = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
+    except RuntimeError:
+        return (package / "__pycache__",)
+    return package / "__pycache__", user / "fmedge"

@@ -36,6 +36,10 @@ class NotStartedError(ErrandError):
         self.reason = reason
 
 
+class LateError(ErrandError):
+    """No answer in time."""
+
+
 class Errand:
     """One child that runs `MODULE FD ARGUMENTS` and there calls `answer_questions`.
 
@@ -72,7 +76,7 @@ class Errand:
                     return await self._exchange(question)
             except TimeoutError:
                 await self._end()
-                raise ErrandError(f"gave no answer within {timeout_s:.0f} s") from None
+                raise LateError(f"gave no answer within {timeout_s:.0f} s") from None
             except BaseException:
                 await self._end()  # an interrupted exchange leaves an answer that nobody asked for
                 raise

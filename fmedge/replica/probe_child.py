@@ -38,11 +38,14 @@ Question = ListDevices | MeasureDevice
 
 
 class Answer(Struct, omit_defaults=True):
-    """error: why there is nothing else. build: llama.cpp's own words. resident_bytes: what this
-    process takes of the host's memory, as one that runs a model does before it loads it."""
+    """error: why there is nothing else. build, system: llama.cpp's own words. kernel: ours for
+    matrix products, "" where they are llama.cpp's. resident_bytes: what this process takes of the
+    host's memory, as one that runs a model does before it loads it."""
 
     devices: tuple[DeviceInfo, ...] = ()
     build: str = ""
+    system: str = ""
+    kernel: str = ""
     resident_bytes: int = 0
     speed: Speed | None = None
     error: str = ""
@@ -50,13 +53,20 @@ class Answer(Struct, omit_defaults=True):
 
 def answer(question: Question, names: tuple[str, ...]) -> Answer:
     """names: the endpoint's devices, () for this machine's."""
+    from fmedge._native import gemm
     from fmedge._native.bandwidth import BandwidthProbe
     from fmedge._native.devices import list_devices
-    from fmedge._native.version import llama_build
+    from fmedge._native.version import llama_build, system_info
 
     devices = [d for d in list_devices() if not names or d.name in names]
     if isinstance(question, ListDevices):
-        return Answer(devices=tuple(devices), build=llama_build(), resident_bytes=_resident_bytes())
+        return Answer(
+            devices=tuple(devices),
+            build=llama_build(),
+            system=system_info(),
+            kernel=gemm.kernel(),
+            resident_bytes=_resident_bytes(),
+        )
     kind = next((d.kind for d in devices if d.name == question.device), None)
     if kind is None:
         return Answer(error=f"there is no device {question.device}")
