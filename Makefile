@@ -10,7 +10,7 @@ C_FILES := $(wildcard fmedge/_native/fm_*.c fmedge/_native/fm_*.cpp fmedge/_nati
 # llama.cpp's RPC backend lets one model's layers lie on several machines.
 export CMAKE_ARGS ?= -DGGML_RPC=ON
 
-.PHONY: install demo test check check-native check-units dist bench bench-sla bench-plan bench-cluster bench-cluster-full format clean
+.PHONY: install demo test check check-native check-units dist binary bench bench-sla bench-plan bench-cluster bench-cluster-full format clean
 
 install: $(STAMP)
 
@@ -66,6 +66,10 @@ bench-cluster-full: install
 # sdist and wheel in dist/, checked, installed and asked a question.
 dist: install
 	$(PY) packaging/dist.py
+
+# One file that needs no Python; `apt install libzstd-dev` first.
+binary: install
+	$(PY) packaging/binary/build.py
 
 format: install
 	$(VENV)/bin/ruff check --fix .

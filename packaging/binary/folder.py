@@ -1,0 +1,120 @@
+"""The folder of the binary: an executable and all that it needs, Python included.
+
+The rule: nothing in it is written when it runs, so that it may be read-only: bytecode and the
+scheduler's compiled kernels are in it, and are valid wherever it is moved.
+"""
+
+from __future__ import annotations
+
+import compileall
+import importlib.util
+import os
+import py_compile
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SPEC = Path(__file__).with_name("fmedge.spec")
+
+# As the binary: kernels are compiled for any processor, and kept beside their sources.
+COMPILE_KERNELS = """
+import sys
+sys.frozen = True
+sys.path.insert(0, sys.argv[1])
+import fmedge
+assert fmedge.__file__.startswith(sys.argv[1]), fmedge.__file__
+import fmedge.sched.kernels, fmedge.sched.provision.kernels, fmedge.sim.kernels
+"""
+
+NEEDED_LIBRARIES = ("libggml-base.so", "libggml.so", "libllama.so")
+BACKENDS = ("libggml-cpu*.so", "libggml-rpc*.so")
+
+
+class BuildError(Exception):
+    """Something is missing, or does not work; the message says what to do."""
+
+
+def build_folder(target: Path, llama: Path) -> None:
+    """Puts the folder at `target`, anew. llama: the llama_cpp package whose libraries go in."""
+    work = target.parent / "work"
+    run(
+        [sys.executable, "-m", "PyInstaller", "--noconfirm", "--log-level=WARN", "--distpath",
+         str(target.parent), "--workpath", str(work), str(SPEC), "--", str(llama / "lib")],
+    )  # fmt: skip
+    internal = target / "_internal"
+    add_llama(internal, llama)
+    compile_kernels(internal)
+    # Valid whatever becomes of the sources' times.
+    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    compileall.compile_dir(
+        internal / "fmedge", quiet=1, stripdir=str(internal), invalidation_mode=unchecked
+    )
+    strip(internal)
+    close_to_others(target)
+    check(target)
+
+
+def installed_llama() -> Path:
+    """The package that is installed here, as fmedge itself finds it."""
+    spec = importlib.util.find_spec("llama_cpp")
+    if spec is None or spec.origin is None:
+        raise BuildError("llama-cpp-python is not installed here. Run: make install")
+    return Path(spec.origin).parent
+
+
+def add_llama(internal: Path, llama: Path) -> None:
+    """llama.cpp's libraries, once each (wheels hold three copies in place of links), where
+    fmedge._native looks for them."""
+    package = internal / "llama_cpp"
+    (package / "lib").mkdir(parents=True)
+    # fmedge looks for the package and never imports it.
+    (package / "__init__.py").write_text('"""llama.cpp\'s libraries, for fmedge."""\n')
+    found = {path.name: path for pattern in BACKENDS for path in (llama / "lib").glob(pattern)}
+    for name in NEEDED_LIBRARIES:
+        found[name] = llama / "lib" / name
+    for name, path in found.items():
+        if not path.is_file():
+            raise BuildError(f"{path} is missing: llama-cpp-python was not built as libraries")
+        shutil.copyfile(path, package / "lib" / name)
+
+
+def compile_kernels(internal: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "fmedge").symlink_to(internal / "fmedge")
+        run([sys.executable, "-B", "-c", COMPILE_KERNELS, folder])
+
+
+def strip(internal: Path) -> None:
+    """Of what we compiled; what others did is left as they published it."""
+    ours = [*(internal / "llama_cpp" / "lib").glob("*.so"), *(internal / "fmedge").rglob("*.so")]
+    run(["strip", "--strip-unneeded", *map(str, ours)])
+
+
+def close_to_others(target: Path) -> None:
+    """No one but the owner may change anything; whoever may look may use it."""
+    for folder, _, names in os.walk(target):
+        Path(folder).chmod(0o755)
+        for name in names:
+            path = Path(folder, name)
+            if not path.is_symlink():
+                path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+
+
+def check(target: Path) -> None:
+    """It starts, and has the kernels."""
+    done = run([str(target / "fmedge"), "version"], env={"PATH": "/usr/bin:/bin"})
+    if "llama.cpp" not in done:
+        raise BuildError(f"the binary says of its versions: {done!r}")
+
+
+def run(command: list[str], env: dict[str, str] | None = None) -> str:
+    """Its output; BuildError, with it, where it fails."""
+    done = subprocess.run(
+        command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    if done.returncode != 0:
+        raise BuildError(f"{' '.join(command[:4])} ... failed:\n{done.stdout[-4000:]}")
+    return done.stdout
