@@ -142,6 +142,21 @@ def test_a_state_folder_with_files_of_another_user(tmp_path: Path) -> None:
     )
 
 
+def test_a_state_folder_that_is_closed_to_us(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.access", lambda *_: False)
+    monkeypatch.setattr("os.scandir", closed)
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: closed())
+    status, text = only(check_state(configured(state_dir=tmp_path)))
+    assert (status, "Permission denied: nothing new is kept" in text) == ("warning", True)
+    monkeypatch.setattr(Path, "iterdir", closed)
+    assert only(system.check_clock(tmp_path, 1e9, is_set=True, built_s=0.0))[0] == "ok"
+
+
 def test_places_for_compiled_kernels(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     broken, sound = tmp_path / "file" / "kernels", tmp_path / "kernels"

@@ -41,7 +41,7 @@ def _run(name: str, check: Check, results: dict[str, list[Finding]]) -> None:
         results[name] = list(check())
     except Exception as failure:  # one check must not take the others with it
         what = str(failure) if isinstance(failure, FmedgeError) else _described(failure)
-        results[name] = [warning(name, f"could not be looked at: {what}", "see above or below")]
+        results[name] = [warning(name, f"could not be looked at: {what}", "the other checks count")]
 
 
 def _described(failure: Exception) -> str:

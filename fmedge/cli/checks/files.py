@@ -127,6 +127,8 @@ def check_state(config: Config) -> Iterator[Finding]:
         holder = lock_holder(folder / LOCK_NAME)
         used = f", in use by process {holder}" if holder else ""
         yield ok("state", f"{folder}: writable{used}")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return
     with os.scandir(folder) as entries:
         foreign = [e.name for e in islice(entries, _MAX_ENTRIES)
                    if e.stat(follow_symlinks=False).st_uid != status.st_uid]  # fmt: skip

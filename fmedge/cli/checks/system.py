@@ -59,7 +59,10 @@ def check_clock(
 
 
 def _entries(folder: Path | None) -> list[Path]:
-    return list(folder.iterdir()) if folder is not None and folder.is_dir() else []
+    try:
+        return list(folder.iterdir()) if folder is not None else []
+    except OSError:  # not there yet, or not for us: the check of the folder says so
+        return []
 
 
 def check_locale(around: Surroundings, *, files: str, output: str) -> Iterator[Finding]:
