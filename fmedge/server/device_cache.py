@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from fmedge.server.state import StateStore
 NAME = "devices.json"
 VERSION = 2
 MAX_ENTRIES = 128
+STALE_S = 3600.0
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +56,8 @@ class DeviceCache:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._entries: dict[str, Entry] = {}
-        data = StateStore(folder, is_writer=False).load(NAME) if folder is not None else None
+        self._state = StateStore(folder, is_writer=False)
+        data = self._state.load(NAME)
         if data is not None:
             try:
                 file = msgspec.json.decode(data, type=_File)
@@ -77,7 +80,7 @@ class DeviceCache:
         """Replaces the file, so that a crash leaves the old or the new; the last writer wins.
         False where it cannot be."""
         folder = self._folder
-        if folder is None:
+        if folder is None or not self._state.is_safe():
             return False
         data = msgspec.json.format(msgspec.json.encode(_File(VERSION, self._entries)))
         beside = ""
@@ -89,6 +92,7 @@ class DeviceCache:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(beside, folder / NAME)
+            _remove_stale(folder)
         except OSError as error:
             if beside:
                 with contextlib.suppress(OSError):
@@ -96,6 +100,14 @@ class DeviceCache:
             log.warning("%s: cannot keep what devices measured: %s", folder, error.strerror)
             return False
         return True
+
+
+def _remove_stale(folder: Path) -> None:
+    """What killed processes were writing."""
+    for path in folder.glob(f".{NAME}.*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > STALE_S:
+                path.unlink()
 
 
 def _is_sane(speed: Speed) -> bool:

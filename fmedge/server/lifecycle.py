@@ -32,7 +32,7 @@ from fmedge.server.plan import ModelPlan, plan_models
 from fmedge.server.promises import http_settings, workflow_settings
 from fmedge.server.service import Service
 from fmedge.server.state import StateStore
-from fmedge.server.stopping import Stop
+from fmedge.server.stopping import Stop, end_early
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -73,6 +73,7 @@ def run(
     nothing is kept that was learned. reread: the configuration as it is when SIGHUP comes; without
     it that signal ends the server.
     """
+    end_early()
     early = [] if reread is None else reload.hold_back()
     logs.set_up(config.server)
     link = take_service()

@@ -109,6 +109,10 @@ class StateStore:
                 os.close(self._lock_fd)
                 self._lock_fd = -1
 
+    def is_safe(self) -> bool:
+        """Whether nobody else could have put there, or would find, what is this server's."""
+        return self.folder is not None and self._is_safe(self.folder)
+
     def _owns(self, folder: Path) -> bool:
         """Whether this server is the folder's writer; becomes it where nobody is."""
         if self._lock_fd >= 0:

@@ -8,6 +8,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Iterable
+from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,11 +19,19 @@ HURRIED_CLOSE_TIMEOUT_S = 0.5
 END_TIMEOUT_S = 30.0
 """All that comes after the drain takes less: connections are closed, workers end or are killed."""
 
-
 EXIT_OK = 0
 EXIT_INTERRUPTED = 130
 
 log = logging.getLogger(__name__)
+
+
+def end_early() -> None:
+    """Until `watch`, SIGTERM unwinds what has been opened, as Ctrl-C does, and then ends."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise SystemExit(EXIT_OK)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 class Stop:

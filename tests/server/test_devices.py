@@ -275,7 +275,7 @@ async def test_no_place_for_the_cache(
     with caplog.at_level(logging.WARNING):
         found = await look(Machine(), folder=tmp_path / "file" / "state")
     assert found.devices[0].device.source == "measured"
-    assert "cannot keep what devices measured" in caplog.text
+    assert "cannot be used for state: Not a directory" in caplog.text
     assert (await look(Machine(), folder=None)).devices
 
 
