@@ -110,7 +110,7 @@ def _checks(config: Config, problem: str, output: str) -> dict[str, Check]:
             system.check_locale, around, files=sys.getfilesystemencoding(), output=output
         ),
         "versions": system.check_versions,
-        "service": partial(system.check_service, TIMEOUT_S / 2),
+        "service": partial(system.check_service, TIMEOUT_S / 3),
     }
 
 

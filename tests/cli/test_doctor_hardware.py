@@ -233,7 +233,10 @@ def test_a_container_with_a_limit(tmp_path: Path) -> None:
     (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
     (tmp_path / "sys/fs/cgroup/memory.max").write_text(str(2 * GIB))
     (tmp_path / "sys/fs/cgroup/memory.current").write_text(str(GIB))
+    (tmp_path / "sys/fs/cgroup/cpu.max").write_text("50000 100000\n")
     found = said(check_memory(Config(), 0, tmp_path))
+    assert found["threads"][0] == "warning"
+    assert "the cgroup grants 0.5 CPUs' time" in found["threads"][1]
     assert "1.0 of 2.0 GiB free; the cgroup allows 2.0 of 8.0 GiB" in found["memory"][1]
 
 

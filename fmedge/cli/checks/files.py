@@ -6,10 +6,12 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+from fmedge.cli.checks.certificates import check_certificate
 from fmedge.cli.checks.finding import Finding, error, ok, warning
 from fmedge.config import Config, state_dir
 from fmedge.errors import ConfigError
@@ -74,11 +76,13 @@ def check_keys(config: Config) -> Iterator[Finding]:
             yield ok("tls", "handed over by systemd when the service starts")
             return
         try:
-            tls_context(server)
+            context = tls_context(server)
         except ConfigError as failure:
             yield error("tls", str(failure), "correct the files, or whom they belong to")
-        else:
-            yield _of_secret("tls", Path(server.tls_key), f"{server.tls_cert} fits its key")
+            return
+        yield _of_secret("tls", Path(server.tls_key), f"{server.tls_cert} fits its key")
+        if context is not None:
+            yield from check_certificate(context, server.tls_cert, time.time())
 
 
 def _is_handed_over(path: Path) -> bool:

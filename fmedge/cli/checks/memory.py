@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fmedge.cli.checks.finding import Finding, error, ok, warning
 from fmedge.config import Config
-from fmedge.server.host import host_facts
+from fmedge.server.host import HostFacts, host_facts
 from fmedge.server.kv_places import SHARED_MEMORY
 
 GIB = 1 << 30
@@ -26,6 +26,7 @@ def check_memory(config: Config, model_bytes: int, root: Path = Path("/")) -> It
     machine = info.get("MemTotal", 0)
     if facts.memory_limit is not None and facts.memory_limit < machine:
         text += f"; the cgroup allows {facts.memory_limit / GIB:.1f} of {machine / GIB:.1f} GiB"
+    yield _of_processors(facts)
     if not facts.memory_total:
         yield warning("memory", "the kernel does not tell how much there is", "mount /proc")
     elif model_bytes > facts.memory_total:
@@ -49,6 +50,19 @@ def check_memory(config: Config, model_bytes: int, root: Path = Path("/")) -> It
             "memory", "vm.overcommit_memory is 2: address space that is only reserved counts",
             "models may fail to load: sysctl vm.overcommit_memory=0, or mmap = false",
         )  # fmt: skip
+
+
+def _of_processors(facts: HostFacts) -> Finding:
+    """What of them this process may use."""
+    text = f"{facts.num_cpus} of {facts.num_cpus_there} CPUs, {facts.num_cores} core(s)"
+    quota = facts.cpu_quota
+    if quota is not None and quota < 1:
+        return warning(
+            "threads", f"{text}; the cgroup grants {quota:g} CPUs' time",
+            "models stand still most of the time: grant a whole one (docker run --cpus, CPUQuota=)",
+        )  # fmt: skip
+    granted = "" if quota is None else f"; the cgroup grants {quota:g} CPUs' time"
+    return ok("threads", f"models compute with {facts.num_threads}: {text}{granted}")
 
 
 def _check_swap(info: dict[str, int]) -> Iterator[Finding]:

@@ -113,11 +113,14 @@ def check_service(timeout_s: float, root: Path = Path("/")) -> Iterator[Finding]
         yield ok("service", "systemd does not run here")
         return
     keys = "--property=Id,LoadState,ActiveState,SubState,Result,UnitFileState"
-    command = ["systemctl", "show", keys, *UNITS]
-    done = subprocess.run(
-        command, capture_output=True, timeout=timeout_s, stdin=subprocess.DEVNULL, check=False
-    )
-    yield from of_units(done.stdout.decode("utf-8", "replace"))
+    shown = ""
+    for scope in ("--system", "--user"):
+        done = subprocess.run(
+            ["systemctl", scope, "show", keys, *UNITS], capture_output=True, timeout=timeout_s,
+            stdin=subprocess.DEVNULL, check=False,
+        )  # fmt: skip
+        shown += done.stdout.decode("utf-8", "replace") + "\n"
+    yield from of_units(shown)
 
 
 def of_units(shown: str) -> Iterator[Finding]:
