@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fmedge._native import gemm
 from fmedge._native.pin import rebuild_command
+from fmedge.children import is_binary
 from fmedge.errors import NativeError
 
 # ggml's names. Those of ARM stand with the kernel's word for them; x86 is asked itself, as kernels
@@ -78,5 +79,11 @@ def check(compiled: Iterable[str]) -> None:
     if lacking:
         raise NativeError(
             f"llama.cpp was compiled to use {', '.join(lacking)}, which this processor "
-            f"({identify()[0]}) does not have. Compile it here: {rebuild_command()}"
+            f"({identify()[0]}) does not have. {_what_to_do()}"
         )
+
+
+def _what_to_do() -> str:
+    if is_binary():
+        return "This single file is not for it: install fmedge with pip, which compiles it here"
+    return f"Compile it here: {rebuild_command()}"

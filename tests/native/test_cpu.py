@@ -69,6 +69,9 @@ def test_what_is_lacking_is_named_with_the_command_that_helps(
     cpu.check(["NEON"])  # of another kind of processor: nothing is known of it
     with pytest.raises(NativeError, match=r"to use AVX2, which .* CMAKE_ARGS=.* pip install"):
         cpu.check(["AVX", "AVX2"])
+    monkeypatch.setattr(cpu, "is_binary", lambda: True)  # which nobody compiles anew
+    with pytest.raises(NativeError, match=r"to use AVX2, which .* install fmedge with pip"):
+        cpu.check(["AVX", "AVX2"])
 
 
 @pytest.mark.parametrize("command", ["run embedded hi", "serve --port 0", "devices", "list"])
