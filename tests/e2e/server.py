@@ -68,11 +68,15 @@ class Server:
                 self.process.wait(timeout=5)
 
 
-@contextlib.contextmanager
-def serve(folder: Path, args: Sequence[str], env: dict[str, str] | None = None) -> Iterator[Server]:
-    """Runs `fmedge serve ARGS --port 0` until the block ends."""
+def launch(
+    folder: Path,
+    args: Sequence[str],
+    env: dict[str, str] | None = None,
+    under: Sequence[str] = (),
+) -> Server:
+    """Starts `UNDER fmedge serve --port 0 ARGS`; the caller stops it."""
     log = folder / f"serve-{time.monotonic_ns()}.log"
-    command = [sys.executable, "-m", "fmedge", "serve", "--port", "0", *args]
+    command = [*under, sys.executable, "-m", "fmedge", "serve", "--port", "0", *args]
     with log.open("wb") as out:
         process = subprocess.Popen(
             command,
@@ -81,7 +85,18 @@ def serve(folder: Path, args: Sequence[str], env: dict[str, str] | None = None) 
             stderr=subprocess.STDOUT,
             env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
         )
-    server = Server(process, log)
+    return Server(process, log)
+
+
+@contextlib.contextmanager
+def serve(
+    folder: Path,
+    args: Sequence[str],
+    env: dict[str, str] | None = None,
+    under: Sequence[str] = (),
+) -> Iterator[Server]:
+    """Runs `fmedge serve` until the block ends."""
+    server = launch(folder, args, env, under)
     try:
         server.wait_ready()
         yield server
