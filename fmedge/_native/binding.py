@@ -12,7 +12,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from fmedge._native import cpu, gemm
+from fmedge._native import backends, cpu, gemm
 from fmedge._native.pin import LLAMA_CPP_PYTHON_VERSION
 from fmedge.errors import (
     KvCacheFullError,
@@ -62,17 +62,20 @@ def _package() -> Path:
 def _load() -> tuple[Any, Any]:
     folder = _package() / "lib"
     gemm.load()
+    loaded: dict[str, ctypes.CDLL] = {}
     for name in _LIBRARIES:
         path = folder / f"lib{name}.so"
         if not path.exists() and name not in ("ggml-base", "ggml", "llama"):
             continue
         try:
-            library = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+            loaded[name] = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
         except OSError as error:
             raise NativeError(f"cannot load llama.cpp from {path}: {error}") from error
-        if name == "ggml-cpu":
-            cpu.check(cpu.compiled_in(library))
-            gemm.install(library)
+    ggml_cpu = loaded.get("ggml-cpu")
+    if ggml_cpu is None or backends.are_loadable(ggml_cpu):
+        ggml_cpu = backends.load(loaded["ggml"], loaded["ggml-base"], folder)
+    cpu.check(cpu.compiled_in(ggml_cpu))
+    gemm.install(ggml_cpu)
     try:
         extension = importlib.import_module("fmedge._native._fm")
     except ImportError as error:

@@ -46,7 +46,7 @@ def make_ffibuilder() -> FFI:
         sources=sources(),
         include_dirs=[str(HERE), str(package.parent / "include")],
         library_dirs=[str(package / "lib")],
-        libraries=["llama", "ggml", "ggml-base", "ggml-cpu"],
+        libraries=["llama", "ggml", "ggml-base"],
         depends=[os.path.relpath(p, HERE.parent.parent) for p in sorted(HERE.glob("fm_*.h"))],
         extra_compile_args=["-O3", "-g1", "-fvisibility=hidden", "-Wall", "-Wextra", *extra],
         extra_link_args=extra,

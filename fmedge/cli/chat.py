@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import readline
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,11 @@ from typing import Any, TextIO
 
 from fmedge.cli.api import Api, ApiError
 from fmedge.errors import ConfigError
+
+try:
+    import readline
+except ImportError:  # not everywhere: the binary leaves it out, as its licence is the GPL
+    readline = None  # type: ignore[assignment]
 
 HISTORY_LINES = 1000
 PROMPT, MORE = ">>> ", "... "
@@ -201,6 +205,9 @@ def speed(answer: Answer) -> str:
 @contextlib.contextmanager
 def _history(file: Path) -> Iterator[None]:
     """Lines of earlier conversations; a history that cannot be kept is no reason to stop."""
+    if readline is None:
+        yield
+        return
     readline.set_history_length(HISTORY_LINES)
     readline.set_auto_history(True)
     with contextlib.suppress(OSError):

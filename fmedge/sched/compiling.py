@@ -7,7 +7,6 @@ somewhere else (the single binary brings it along), and need not be writable the
 
 from __future__ import annotations
 
-import os
 import platform
 import tempfile
 import threading
@@ -20,6 +19,7 @@ import numba
 from numba import njit
 
 from fmedge import children
+from fmedge.config.places import kernel_folders
 
 _config = threading.Lock()
 """numba's settings are the process's, and rooms may compile in threads of their own."""
@@ -73,16 +73,11 @@ def _is_writable(folder: Path) -> bool:
 
 
 def cache_folder(package: Path, name: str) -> Path | None:
-    """Where compiled kernels are kept: $NUMBA_CACHE_DIR if set, else the first that is writable of
-    the package's __pycache__ and the user's cache folder; None if none is. In the binary the first,
-    which was filled when it was built."""
+    """Where compiled kernels are kept: the first of kernel_folders that is writable; None if none
+    is. In the binary the package's own, which was filled when that was built."""
     if children.is_binary():
         return package / "__pycache__" / name
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    choices = [package / "__pycache__", user / "fmedge"]
-    if os.environ.get("NUMBA_CACHE_DIR"):
-        choices = [Path(os.environ["NUMBA_CACHE_DIR"])]
-    return next((c / name for c in choices if _is_writable(c / name)), None)
+    return next((c / name for c in kernel_folders(package) if _is_writable(c / name)), None)
 
 
 def compiled(signature: Any, body: Callable[..., Any], folder: Path | None) -> Callable[..., Any]:

