@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from fmedge.children import is_binary
 from fmedge.cli.options import add_config_file, add_models, add_settings, read_config
 from fmedge.config import Config, load_config, state_dir, unknown_variables
-from fmedge.config.surroundings import look_as_service, surroundings
+from fmedge.config.surroundings import look_as_service, surroundings, take_unit
 from fmedge.errors import ConfigError, NativeError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fmedge.cli.checks.finding import Finding
     from fmedge.cli.checks.native import Build
 
+SERVICE_CONFIG = "/etc/fmedge/fmedge.toml"
 TIMEOUT_S = 5.0
 _BUILD_TIMEOUT_S = 4.0
 _MARKS = {"ok": "ok     ", "warning": "WARNING", "error": "ERROR  "}
@@ -35,6 +36,10 @@ _MARKS = {"ok": "ok     ", "warning": "WARNING", "error": "ERROR  "}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--service", action="store_true",
+        help=f"look as the system's fmedge.service does: its environment, and {SERVICE_CONFIG}",
+    )  # fmt: skip
     add_config_file(parser)
     add_models(parser)
     add_settings(parser, "server", "defaults")
@@ -45,6 +50,11 @@ def run(args: argparse.Namespace) -> int:
 
     logging.getLogger("fmedge").addHandler(logging.NullHandler())  # findings say it
     output = sys.stdout.encoding or ""
+    if args.service:
+        from fmedge.cli.checks.system import unit_shown
+
+        take_unit(unit_shown(TIMEOUT_S / 3))
+        args.config = args.config or SERVICE_CONFIG
     config, problem = _read(args)
     findings = examine(_checks(config, problem, output), TIMEOUT_S)
     if args.json:

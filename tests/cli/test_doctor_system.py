@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
+from fmedge.cli import main
 from fmedge.cli.checks import system
 from fmedge.cli.checks.models import check_models, largest_bytes
 from fmedge.cli.checks.native import Build
-from fmedge.config.surroundings import Surroundings
+from fmedge.config.surroundings import Surroundings, take_unit
 from tests.cli.findings import configured, only, said
 from tests.synthetic import cached
 
@@ -105,6 +107,49 @@ def test_units(load: str, active: str, sub: str, status: str, words: str) -> Non
     found = only(system.of_units(shown))
     assert found[0] == status
     assert words in found[1]
+
+
+def test_the_environment_of_a_service(tmp_path: Path) -> None:
+    file = tmp_path / "environment"
+    file.write_text('# a comment\n\nFMEDGE_PORT=81\nFMEDGE_HOST = "::1"\nno assignment\n')
+    env = {"HOME": "/root", "PATH": "/bin"}
+    take_unit(
+        'LoadState=loaded\nEnvironment=HOME=/var/lib/fmedge "A=b c"\n'
+        f"EnvironmentFiles={file} (ignore_errors=yes)\nEnvironmentFiles=/no/where\n",
+        env,
+    )
+    assert env == {"HOME": "/var/lib/fmedge", "PATH": "/bin", "A": "b c", "FMEDGE_PORT": "81",
+                   "FMEDGE_HOST": "::1"}  # fmt: skip
+
+
+SYSTEMCTL = """\
+#!/bin/sh
+echo LoadState={}
+echo Environment=XDG_STATE_HOME={} HF_HOME={}/hf FMEDGE_PORT=0
+"""
+
+
+def test_doctor_looks_as_the_service_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a systemctl that says what it would where the service is installed."""
+    command = tmp_path / "systemctl"
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    for name in ("XDG_STATE_HOME", "HF_HOME", "FMEDGE_PORT", "CREDENTIALS_DIRECTORY"):
+        monkeypatch.setenv(name, "")  # and as it was, afterwards
+    config = tmp_path / "fmedge.toml"
+    config.write_text("[[model]]\nmodel = 'embedded'\n")
+    command.write_text(SYSTEMCTL.format("not-found", tmp_path, tmp_path))
+    command.chmod(0o755)
+    assert main(["doctor", "--service"]) == 2
+    assert "there is no fmedge.service; leave the flag out" in capsys.readouterr().err
+    command.write_text(SYSTEMCTL.format("loaded", tmp_path, tmp_path))
+    assert main(["doctor", "--service", "--config", str(config), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["findings"]
+    texts = {finding["check"]: finding["found"] for finding in found}
+    assert texts["config"] == f"{config}: 1 model(s)"
+    assert texts["state"] == f"{tmp_path}/fmedge is made at the first start"
+    assert texts["port"] == "any that is free"
 
 
 def test_a_machine_without_systemd(tmp_path: Path) -> None:

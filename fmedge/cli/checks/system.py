@@ -14,6 +14,7 @@ from shutil import which
 from fmedge import __version__
 from fmedge.cli.checks.finding import Finding, error, ok, warning
 from fmedge.config.surroundings import Surroundings
+from fmedge.errors import ConfigError
 
 _UNSYNCHRONISED = 5  # adjtimex's TIME_ERROR
 _DAY_S = 86_400.0
@@ -105,6 +106,22 @@ def _unmet(package: str) -> Iterator[str]:
         else:
             if not wanted.specifier.contains(found, prereleases=True):
                 yield f"{package} needs {wanted.name}{wanted.specifier}, but {found} is installed"
+
+
+def unit_shown(timeout_s: float) -> str:
+    """What systemd says of the service's environment; ConfigError where there is no service."""
+    command = ["systemctl", "show", "--property=LoadState,Environment,EnvironmentFiles", UNITS[0]]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, timeout=timeout_s, stdin=subprocess.DEVNULL, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as failure:
+        raise ConfigError(f"--service: systemctl does not answer: {failure}") from failure
+    shown = done.stdout.decode("utf-8", "replace")
+    if "LoadState=loaded" not in shown.splitlines():
+        said = done.stderr.decode("utf-8", "replace").strip() or f"there is no {UNITS[0]}"
+        raise ConfigError(f"--service: {said}; leave the flag out to look as yourself")
+    return shown
 
 
 def check_service(timeout_s: float, root: Path = Path("/")) -> Iterator[Finding]:
