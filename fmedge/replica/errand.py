@@ -58,6 +58,7 @@ class Errand:
         self._command = command or tuple(children.module_command(module))
         self._arguments = arguments
         self._turn = asyncio.Lock()
+        self._is_closed = False
         self._process: asyncio.subprocess.Process | None = None
         self._answers: asyncio.StreamReader | None = None
         self._transport: asyncio.ReadTransport | None = None
@@ -82,7 +83,9 @@ class Errand:
                 raise
 
     async def close(self) -> None:
-        """Ends the child, after a question that is being answered. Idempotent."""
+        """Ends the child, after a question that is being answered; whoever asks from now on gets
+        an ErrandError, and no child. Idempotent."""
+        self._is_closed = True
         async with self._turn:
             await self._end()
 
@@ -114,6 +117,8 @@ class Errand:
             self._errors = None
 
     async def _exchange(self, question: bytes) -> bytes:
+        if self._is_closed:
+            raise ErrandError("is over")
         if self._process is None:
             await self._start()
         assert self._process is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -165,7 +166,10 @@ async def make_plan(request: PlanRequest) -> Plan:
     async with Sizer() as sizer:
         sizes = _Sizes(sizer, request.devices, asyncio.get_running_loop())
         asked = msgspec.structs.replace(request, sizing=sizes)
-        plan = await asyncio.to_thread(_timed_plan, asked)
+        try:
+            plan = await asyncio.to_thread(_timed_plan, asked)
+        finally:
+            sizes.give_up()
         return await _sized(plan, request, sizer)
 
 
@@ -208,6 +212,10 @@ def _timed_plan(request: PlanRequest) -> Plan:
     return replace(made, solve_ms=(perf_counter() - started_s) * 1e3)
 
 
+class GivenUpError(Exception):
+    """A plan that nobody wants any more is not made to its end."""
+
+
 class _Sizes:
     """Asks llama.cpp once for each octave of context and slots, the most of which is as good for
     the others in it: compute buffers grow little with either. Called in the planner's thread."""
@@ -220,6 +228,15 @@ class _Sizes:
         self._loop = loop
         self._known: dict[EngineSettings, Sizing | None] = {}
         self._failed: set[str] = set()
+        self._is_given_up = False
+        self._answer: Future[Sizing] | None = None
+
+    def give_up(self) -> None:
+        """Nobody wants the plan any more, if it is not there yet: its thread ends, which would
+        else keep this process from ending."""
+        self._is_given_up = True
+        if self._answer is not None:
+            self._answer.cancel()
 
     def __call__(self, shape: ModelShape, engine: EngineSettings) -> Sizing | None:
         asked = replace(
@@ -233,8 +250,13 @@ class _Sizes:
         if shape.file in self._failed or _num_cells(shape, engine) > MOST_CELLS:
             return None
         question = self._sizer.sizing(shape, engine, self._devices)
+        self._answer = asyncio.run_coroutine_threadsafe(question, self._loop)
+        if self._is_given_up:
+            self._answer.cancel()
         try:
-            return asyncio.run_coroutine_threadsafe(question, self._loop).result(SIZING_TIMEOUT_S)
+            return self._answer.result(SIZING_TIMEOUT_S)
+        except CancelledError:
+            raise GivenUpError from None
         except (FmedgeError, TimeoutError) as error:
             self._failed.add(shape.file)
             why = str(error).partition("\n")[0]

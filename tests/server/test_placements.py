@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 from msgspec.structs import replace
 
 from fmedge.config import load_config
+from fmedge.replica.sizing import Sizer
 from fmedge.sched.provision.demand import Demand, Spread
 from fmedge.sched.provision.device import Device
+from fmedge.sched.provision.memory import Sizing
 from fmedge.sched.provision.plan import NoPlanError
+from fmedge.sched.provision.replan import renamed
 from fmedge.server.kept_plans import MAX_PLANS, KeptPlans
 from fmedge.server.placements import Placements
 from fmedge.server.plan import plan_models
@@ -137,3 +143,60 @@ async def test_plans_are_kept_side_by_side_by_any_server_and_the_oldest_forgotte
     assert kept.load(key(1)) is None
     assert KeptPlans(None).load(key(1)) is None
     assert not KeptPlans(None).save(key(1), plan)
+
+
+async def test_a_plan_that_is_given_up_leaves_no_thread_task_or_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, was_asked = asyncio.Event(), 0
+    sizing = Sizer.sizing
+
+    async def noted(self: Sizer, *args: Any) -> Sizing:
+        nonlocal was_asked
+        was_asked += 1
+        asked.set()
+        return await sizing(self, *args)
+
+    monkeypatch.setattr(Sizer, "sizing", noted)
+    making = asyncio.create_task(two_models(tmp_path).make([CPU]))
+    await asyncio.wait_for(asked.wait(), 30)
+    making.cancel()
+    await asyncio.wait((making,), timeout=30)
+    assert making.cancelled()
+    await asyncio.wait_for(asyncio.get_running_loop().shutdown_default_executor(), 30)
+    assert was_asked == 1
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    children = psutil.Process().children(recursive=True)
+    assert not [c for c in children if any("sizing" in part for part in c.cmdline())]
+
+
+async def test_another_configuration_leaves_alone_what_it_does_not_change(tmp_path: Path) -> None:
+    one = f"[[model]]\nmodel = '{cached('tiny')}'\nname = 'one'\nslots = 2\n"
+    two = f"[[model]]\nmodel = '{cached('tiny', n_layers=3)}'\nname = 'two'\n"
+    before = placements(tmp_path, one)
+    running = await before.make([CPU])
+    both = placements(tmp_path, one + two)
+    both.succeed(before, {"two"})
+    made = renamed(running.replicas, await both.make_beside([CPU], (), running, {"two"}))
+    assert [r for r in made.replicas if r.model == "one"] == list(running.replicas)
+    assert [r.model for r in made.replicas if r not in running.replicas] == ["two"]
+    assert both.knows("two")
+    # Of what is gone nothing is planned, and what changed is planned anew.
+    only = placements(tmp_path, one.replace("slots = 2", "slots = 3"))
+    left = await only.make_beside([CPU], (), made, {"one", "two"})
+    assert [(r.model, r.slots) for r in left.replicas] == [("one", 3)]
+    assert not only.knows("two")
+
+
+async def test_what_does_not_fit_beside_others_takes_turns_with_them(tmp_path: Path) -> None:
+    text = "[server]\nkv_store_mib = 0\n[defaults]\nslots = 2\nctx_size = 1024\n"
+    one = f"[[model]]\nmodel = '{cached('tiny')}'\nname = 'one'\n"
+    two = f"[[model]]\nmodel = '{cached('tiny', n_layers=3)}'\nname = 'two'\n"
+    running = await placements(tmp_path, text + one).make([SMALL])
+    made = await placements(tmp_path, text + one + two).make_beside([SMALL], (), running, {"two"})
+    assert {r.model for r in made.replicas} == {"one", "two"}
+    (use,) = made.devices
+    assert use.used_bytes > use.capacity_bytes
+    huge = two + "gpu_layers = 0\nslots = 256\nkv_tokens = 0\nctx_size = 4096\n"
+    with pytest.raises(NoPlanError):
+        await placements(tmp_path, text + one + huge).make_beside([SMALL], (), running, {"two"})
