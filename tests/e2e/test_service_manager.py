@@ -60,10 +60,11 @@ def over_tcp(manager: Manager) -> http.client.HTTPConnection:
     return http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
 
 
-def complete(connection: http.client.HTTPConnection, **headers: str) -> int:
+def complete(connection: http.client.HTTPConnection, *, model: str = "t", key: str = "none") -> int:
     """The status of the answer to a small request, over a connection of its own."""
+    body, headers = {**SHORT, "model": model}, {"Authorization": f"Bearer {key}"}
     with closing(connection):
-        connection.request("POST", "/v1/completions", json.dumps(SHORT), headers)
+        connection.request("POST", "/v1/completions", json.dumps(body), headers)
         response = connection.getresponse()
         response.read()
         return response.status
@@ -150,6 +151,36 @@ def test_a_frozen_worker_is_not_vouched_for(manager: Manager, args: list[str]) -
         assert complete(over_tcp(manager)) == 200
 
 
+def test_a_reload_under_load_drops_no_stream(
+    manager: Manager, tiny_model: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "fmedge.toml"
+    text = f"[[model]]\nmodel = '{tiny_model}'\nname = 't'\nthreads = 1\nslots = 4\n"
+    config.write_text(text)
+    with manager.service(["--config", str(config)]) as service, ThreadPoolExecutor(4) as pool:
+        ready = manager.until("READY=1")
+        (worker,) = service.workers()
+        streams = [Stream(manager) for _ in range(4)]
+        rests = [pool.submit(stream.rest) for stream in streams]
+        config.write_text(f"{text}aliases = ['u']\n")
+        service.signal(signal.SIGHUP)
+        reloading = manager.until("RELOADING=1", ready)
+        assert manager.until("MONOTONIC_USEC=", reloading) == reloading + 1
+        again = manager.until("READY=1", reloading)
+        assert all(is_whole(rest.result(DEADLINE_S)) for rest in rests)
+        assert complete(over_tcp(manager), model="u") == 200
+        assert [w.pid for w in service.workers()] == [worker.pid]
+        config.write_text("[[model]\n")
+        service.signal(signal.SIGHUP)
+        refused = manager.until("RELOADING=1", again + 1)
+        manager.until("READY=1", refused)
+        manager.until_true(lambda: any("not read anew" in line for line in manager.lines(refused)))
+        assert complete(over_tcp(manager), model="u") == 200
+        service.signal(signal.SIGTERM)
+        manager.until("STOPPING=1", refused)
+        assert service.wait() == 0
+
+
 def test_sockets_that_cannot_be_used_end_the_start(tmp_path: Path, args: list[str]) -> None:
     datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     datagrams.bind(("127.0.0.1", 0))
@@ -176,7 +207,7 @@ def test_nothing_secret_is_logged(
         for key, status in (
             ("sesame-key-1", 200), ("sesame-key-2", 200), ("sesame-key-3", 401),
         ):  # fmt: skip
-            assert complete(over_tcp(manager), Authorization=f"Bearer {key}") == status
+            assert complete(over_tcp(manager), key=key) == status
         secret = "sesame-prompt"
         bodies: list[object] = [
             {**SHORT, "prompt": secret},
