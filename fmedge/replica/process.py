@@ -120,11 +120,6 @@ class WorkerProcess:
         """Whether the front killed it, as it hung or was told to close and did not."""
         return bool(self._kill_reason)
 
-    @property
-    def was_killed(self) -> bool:
-        """Whether the front killed it, as it hung or was told to close and did not."""
-        return bool(self._kill_reason)
-
     async def start(self) -> None:
         """Spawn it. Raises OSError when the system cannot."""
         front_end, worker_end = socket.socketpair()
