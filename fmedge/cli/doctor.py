@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from fmedge.cli.checks.native import Build
 
 SERVICE_CONFIG = "/etc/fmedge/fmedge.toml"
-TIMEOUT_S = 5.0
-_BUILD_TIMEOUT_S = 4.0
+TIMEOUT_S = 4.5
+_BUILD_TIMEOUT_S = 3.8
 _MARKS = {"ok": "ok     ", "warning": "WARNING", "error": "ERROR  "}
 
 
