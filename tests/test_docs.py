@@ -27,7 +27,8 @@ def tables() -> str:
         for setting in config.settings(section):
             default = setting.default
             shown = "" if default in ("", None, ()) else f"`{str(default).lower()}`"
-            parts.append(f"| `{setting.key}` | {shown} | {setting.help} |\n")
+            when = "; **fixed at start**" if setting.is_fixed else ""
+            parts.append(f"| `{setting.key}` | {shown} | {setting.help}{when} |\n")
     return "".join(parts) + "\n"
 
 
