@@ -26,8 +26,8 @@ SILENT_S = 3.0
 """Workers beat once a second."""
 
 STALL_S = 300.0
-"""A start that makes no progress for so long has failed. The slowest step that shows none is the
-compiling of kernels, once for each version."""
+"""A start or a reload that makes no progress for so long has failed. The slowest step that shows
+none is the compiling of kernels, once for each version."""
 
 MAX_REMARK_LENGTH = 300
 
@@ -92,11 +92,13 @@ class Service:
             now = status()
             for line in self._news():
                 self._tell(line)
-            if self._phase == "starting":
+            if self._phase == "starting" or self._is_reloading:
                 progress = [_progress(load) for model in now.models for load in model.replicas]
                 if progress != before:
                     self._tell(_extend(STALL_S))
                 before = progress
+            else:
+                before = None
             if self.watchdog_s and not silent(now):
                 self._tell("WATCHDOG=1")
             await asyncio.sleep(tick_s)

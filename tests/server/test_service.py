@@ -142,6 +142,19 @@ async def test_the_start_asks_for_time_only_while_it_makes_progress(
         await manager.until("EXTEND_TIMEOUT_USEC=")
 
 
+async def test_a_reload_asks_for_time(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service_module, "TICK_S", 0.001)
+    service, now = Service(ServiceLink(manager.address, watchdog_s=0.004)), [status(model(load()))]
+    async with watching(service, now):
+        await manager.until("STATUS=starting")
+        service.ready()
+        await manager.until("READY=1")
+        for _ in range(3):
+            assert "EXTEND" not in str(await manager.until("WATCHDOG=1"))
+        with service.reloading():  # what it loads beside the old ones takes its time
+            await manager.until("EXTEND_TIMEOUT_USEC=")
+
+
 async def test_the_watchdog_is_not_fed_while_a_worker_is_silent(manager: Manager) -> None:
     service = Service(ServiceLink(manager.address, watchdog_s=0.004))
     well, frozen = status(model(load(silent_s=2.9))), status(model(load(silent_s=3.1)))
