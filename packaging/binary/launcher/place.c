@@ -197,7 +197,10 @@ void remove_unused(int place, const char *current) {
             continue;
         }
         const int folder = openat(place, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (folder >= 0 && flock(folder, LOCK_EX | LOCK_NB) == 0) {
+        if (folder < 0) {
+            unlinkat(place, name,
+                     0); /* whatever it is: it is no folder, as this does not remove one */
+        } else if (flock(folder, LOCK_EX | LOCK_NB) == 0) {
             if (is_left) {
                 remove_tree(place, name);
             } else {
