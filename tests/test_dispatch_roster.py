@@ -153,3 +153,49 @@ async def test_a_replica_that_retires_while_it_loads_never_serves():
     await asyncio.wait_for(retiring, DEADLINE_S)
     generation.cancel()
     await dispatcher.close()
+
+
+async def test_waiting_for_replicas_by_name():
+    dispatcher = make()
+    first, second = ResidentReplica("m/0", "m"), ResidentReplica("m/1", "m")
+    dispatcher.add_replica(first)
+    dispatcher.add_replica(second)
+    first.load()
+    await dispatcher.roster.wait_serving(["m/0"], 1.0)
+    with pytest.raises(UnavailableError, match="Not every replica was ready within 0 s"):
+        await dispatcher.roster.wait_serving(["m/0", "m/1"], 0.0)
+    second.fail("it is torn")
+    with pytest.raises(UnavailableError, match="Replica m/1 could not be loaded: it is torn"):
+        await dispatcher.roster.wait_serving(["m/0", "m/1"], 1.0)
+    assert dispatcher.roster.of("m") == ["m/0", "m/1"]
+    await dispatcher.close()
+
+
+async def test_a_model_is_forgotten_only_when_nothing_of_it_is_there():
+    dispatcher = make()
+    replica = ResidentReplica("m/0", "m", loads_at_once=True)
+    dispatcher.add_replica(replica)
+    await dispatcher.wait_ready(1.0)
+    dispatcher.let_go("m", is_replaced=False)
+    with pytest.raises(ValueError, match="has replicas or requests"):
+        dispatcher.roster.forget_model("m")
+    await dispatcher.roster.retire("m/0", 0.0)
+    dispatcher.roster.forget_model("m")
+    assert not dispatcher.status().models
+    dispatcher.roster.add_model("m", load_s=1.0, ctx_size=0)
+    waiting = await dispatcher.submit(request(1))  # another of its name
+    waiting.cancel()
+    await dispatcher.close()
+
+
+async def test_the_limit_of_waiting_requests_can_change():
+    dispatcher = make()
+    waiting = await dispatcher.submit(request(1))
+    dispatcher.set_max_waiting(1)
+    with pytest.raises(UnavailableError) as refused:
+        await dispatcher.submit(request(2))
+    assert refused.value.code == "overloaded"
+    dispatcher.set_max_waiting(2)
+    (await dispatcher.submit(request(2))).cancel()
+    waiting.cancel()
+    await dispatcher.close()

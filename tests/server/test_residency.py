@@ -8,7 +8,7 @@ import contextlib
 
 import pytest
 
-from fmedge.dispatch import Dispatcher
+from fmedge.dispatch import Dispatcher, Generation
 from fmedge.errors import ConflictError, ModelNotFoundError, UnavailableError
 from fmedge.sched.provision.plan import (
     DeviceUse,
@@ -113,6 +113,11 @@ async def managing(plan: Plan, rules: dict[str, ModelRule] | None = None, **fiel
 
 def request(number: int, model: str, max_tokens: int = 5) -> GenerationRequest:
     return GenerationRequest(model=model, prompt=pack(number + 1), max_tokens=max_tokens)
+
+
+async def ended(generation: Generation) -> None:
+    async for _ in generation:
+        pass
 
 
 async def test_requests_for_three_models_in_memory_for_one_are_all_served():
@@ -279,3 +284,89 @@ async def test_the_metrics_say_what_is_loaded_and_what_it_takes():
         assert sample("model_load_seconds_count", model="a") == 1
         managed.manager.apply(plan_of("a/0", capacity=3500))
         assert sample("device_capacity_bytes", device="gpu0") == 3500
+
+
+async def test_a_model_that_leaves_keeps_its_memory_until_nothing_of_it_is_open():
+    async with managing(plan_of("a/0", "b/0", capacity=2000)) as managed:
+        roster, manager = managed.dispatcher.roster, managed.manager
+        await until(lambda: managed.serving() == {"a", "b"})
+        generation = await managed.dispatcher.submit(request(1, "a", max_tokens=10_000_000))
+        managed.dispatcher.let_go("a", is_replaced=False)
+        manager.leave("a")
+        rules = dict.fromkeys(("b", "c"), ModelRule(is_pinned=True))
+        manager.apply(plan_of("b/0", "c/0", capacity=2000), rules)
+        leaving = asyncio.create_task(manager.wait_left("a", DEADLINE_S))
+        for _ in range(200):
+            await asyncio.sleep(0)
+        assert managed.state("a") == "loaded"
+        assert managed.state("c") == "unloaded"  # pinned, and yet it waits
+        with pytest.raises(ModelNotFoundError):
+            await managed.dispatcher.submit(request(2, "a"))
+        generation.cancel()
+        assert await leaving
+        roster.forget_model("a")
+        manager.free("a")
+        await until(lambda: managed.serving() == {"b", "c"})
+        assert [status.model for status in manager.status()] == ["b", "c"]
+        assert [model.name for model in managed.dispatcher.status().models] == ["b", "c"]
+        with pytest.raises(ModelNotFoundError):
+            await manager.load("a")
+        with pytest.raises(ModelNotFoundError):
+            await managed.dispatcher.submit(request(3, "a"))
+
+
+async def test_what_replaces_a_model_is_loaded_when_that_has_left():
+    async with managing(plan_of("a/0", capacity=3000)) as managed:
+        roster, manager = managed.dispatcher.roster, managed.manager
+        await until(lambda: managed.serving() == {"a"})
+        old = managed.made[0]
+        generation = await managed.dispatcher.submit(request(1, "a", max_tokens=10_000_000))
+        managed.dispatcher.let_go("a", is_replaced=True)
+        manager.leave("a")
+        manager.apply(plan_of("a/0", capacity=3000, file="other.gguf"))
+        with pytest.raises(UnavailableError, match="replaced") as refused:
+            await managed.dispatcher.submit(request(2, "a"))
+        assert refused.value.code == "loading"
+        finishing = asyncio.create_task(managed.dispatcher.let_finish("a", 0.0))
+        with pytest.raises(UnavailableError, match="taken out of service"):
+            await ended(generation)
+        assert managed.made == [old]
+        await finishing
+        assert await manager.wait_left("a", DEADLINE_S)
+        roster.forget_model("a")
+        manager.free("a")
+        await until(lambda: len(managed.made) == 2 and managed.serving() == {"a"})
+        assert [worker.file for worker in managed.made] == ["f.gguf", "other.gguf"]
+        answer = await managed.dispatcher.submit(request(3, "a"))
+        async with asyncio.timeout(DEADLINE_S):
+            async for _ in answer:
+                pass
+
+
+async def test_what_waits_for_a_model_that_goes_unloaded_fails_at_once():
+    async with managing(plan_of("a/0", "b/0", capacity=1000)) as managed:
+        await until(lambda: managed.serving() == {"a"})
+        managed.made[0].may_end.clear()  # so that b cannot come
+        waiting = await managed.dispatcher.submit(request(1, "b"))
+        managed.dispatcher.let_go("b", is_replaced=False)
+        managed.manager.leave("b")
+        managed.manager.apply(plan_of("a/0", capacity=1000))
+        with pytest.raises(UnavailableError, match="it was removed"):
+            await anext(waiting)
+        assert await managed.manager.wait_left("b", DEADLINE_S)
+        managed.dispatcher.roster.forget_model("b")
+        managed.manager.free("b")
+        managed.made[0].may_end.set()
+        assert [model.name for model in managed.dispatcher.status().models] == ["a"]
+
+
+async def test_a_process_that_does_not_end_keeps_its_model_from_leaving():
+    async with managing(plan_of("a/0", capacity=1000)) as managed:
+        await until(lambda: managed.serving() == {"a"})
+        managed.made[0].may_end.clear()
+        managed.dispatcher.let_go("a", is_replaced=False)
+        managed.manager.leave("a")
+        managed.manager.apply(plan_of("b/0", capacity=1000))
+        assert not await managed.manager.wait_left("a", 0.05)
+        managed.made[0].may_end.set()
+        assert await managed.manager.wait_left("a", DEADLINE_S)
