@@ -127,6 +127,8 @@ def _units(root: Path) -> None:
         for name in UNITS:
             text = (ROOT / "packaging" / folder / name).read_text()
             _write(root, f"usr/lib/systemd/{kind}/{name}", text)
+    groups = (ROOT / "packaging" / "systemd" / "fmedge.sysusers").read_text()
+    _write(root, "usr/lib/sysusers.d/fmedge.conf", groups)
 
 
 def _configuration(root: Path) -> None:
