@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +37,8 @@ def test_nothing_else_knows_how_we_are_started():
         for path in (ROOT / "fmedge").rglob("*.py")
         if "sys.executable" in path.read_text()
     ]
-    assert knowing == ["fmedge/children.py"]
+    # __main__ becomes itself again, with another encoding.
+    assert sorted(knowing) == ["fmedge/__main__.py", "fmedge/children.py"]
 
 
 @pytest.mark.parametrize("module", children.MODULES)
@@ -65,3 +68,16 @@ def test_the_binary_runs_no_other_module(arguments: tuple[str, ...]):
     done = run_in_binary(*arguments)
     assert (done.returncode, done.stdout) == (children.EXIT_USAGE, "")
     assert done.stderr == f"fmedge: error: {children.VERB} is for fmedge itself, not for people\n"
+
+
+@pytest.mark.parametrize("before", [None, "/theirs"])
+def test_the_binary_hands_none_of_its_environment_on(
+    monkeypatch: pytest.MonkeyPatch, before: str | None
+):
+    if before is not None:
+        monkeypatch.setenv("LD_LIBRARY_PATH_ORIG", before)
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/inside")
+    monkeypatch.setenv("_PYI_ARCHIVE_FILE", "/inside/fmedge")
+    runpy.run_path(str(ROOT / "packaging" / "binary" / "entry.py"))["_give_back_environment"]()
+    assert os.environ.get("LD_LIBRARY_PATH") == before
+    assert not {"LD_LIBRARY_PATH_ORIG", "_PYI_ARCHIVE_FILE"} & set(os.environ)

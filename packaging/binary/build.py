@@ -11,7 +11,7 @@ import platform
 import sys
 from pathlib import Path
 
-from folder import ROOT, BuildError, build_folder, installed_llama
+from folder import ROOT, BuildError, build_folder, fingerprint, installed_llama
 from pack import pack
 
 from fmedge import __version__
@@ -36,10 +36,13 @@ def main() -> int:
     parser.add_argument(
         "--only", choices=("folder", "file"), help="the other is there, or not wanted"
     )
+    parser.add_argument(
+        "--if-changed", action="store_true", help="keep the folder if it would be the same"
+    )
     args = parser.parse_args()
     try:
         if args.only != "file":
-            build_folder(args.folder, args.llama or installed_llama())
+            make_folder(args.folder, args.llama or installed_llama(), args.if_changed)
             sys.stdout.write(f"{args.folder}: {size_of(args.folder) / 1e6:.0f} MB\n")
         if args.only != "folder":
             pack(args.folder, args.target, args.level)
@@ -48,6 +51,17 @@ def main() -> int:
         sys.stderr.write(f"build: error: {error}\n")
         return 1
     return 0
+
+
+def make_folder(folder: Path, llama: Path, is_kept: bool) -> None:
+    """With a note beside it of what went into it."""
+    note = folder.with_name(folder.name + ".fingerprint")
+    found = fingerprint(llama)
+    if is_kept and note.is_file() and note.read_text() == found:
+        return
+    note.unlink(missing_ok=True)
+    build_folder(folder, llama)
+    note.write_text(found)
 
 
 def size_of(folder: Path) -> int:

@@ -7,6 +7,7 @@ scheduler's compiled kernels are in it, and are valid wherever it is moved.
 from __future__ import annotations
 
 import compileall
+import hashlib
 import importlib.util
 import os
 import py_compile
@@ -14,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import distributions
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +28,11 @@ sys.frozen = True
 sys.path.insert(0, sys.argv[1])
 import fmedge
 assert fmedge.__file__.startswith(sys.argv[1]), fmedge.__file__
-import fmedge.sched.kernels, fmedge.sched.provision.kernels, fmedge.sim.kernels
+from fmedge.sched import kernels
+from fmedge.sched.provision import kernels as provision
+from fmedge.sim import kernels as sim
+for module in kernels, provision, sim:
+    print(module._FOLDER.relative_to(sys.argv[1]))
 """
 
 NEEDED_LIBRARIES = ("libggml-base.so", "libggml.so", "libllama.so")
@@ -47,7 +53,7 @@ def build_folder(target: Path, llama: Path) -> None:
     internal = target / "_internal"
     free_of_this_machine(target)
     add_llama(internal, llama)
-    compile_kernels(internal)
+    compile_kernels(internal, target.parent / "kernels")
     # Valid whatever becomes of the sources' times.
     unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
     compileall.compile_dir(
@@ -56,6 +62,17 @@ def build_folder(target: Path, llama: Path) -> None:
     strip(internal)
     close_to_others(target)
     check(target)
+
+
+def fingerprint(llama: Path) -> str:
+    """Of all that goes into the folder."""
+    found = hashlib.sha256(sys.version.encode())
+    folders = ((ROOT / "fmedge").rglob("*"), SPEC.parent.glob("*"), (llama / "lib").glob("*"))
+    for path in sorted(path for folder in folders for path in folder):
+        if path.suffix in (".py", ".so", ".gguf", ".spec"):
+            found.update(f"{path.name} {path.stat().st_size} ".encode() + path.read_bytes())
+    found.update(repr(sorted((str(d.name), d.version) for d in distributions())).encode())
+    return found.hexdigest()
 
 
 def installed_llama() -> Path:
@@ -101,10 +118,20 @@ def add_llama(internal: Path, llama: Path) -> None:
         shutil.copyfile(path, package / "lib" / name)
 
 
-def compile_kernels(internal: Path) -> None:
+def compile_kernels(internal: Path, kept: Path) -> None:
+    """Takes half a minute, so what was compiled is kept for the next folder of the same sources."""
+    if kept.is_dir():
+        shutil.copytree(kept, internal, dirs_exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "fmedge").symlink_to(internal / "fmedge")
-        run([sys.executable, "-B", "-c", COMPILE_KERNELS, folder])
+        used = run([sys.executable, "-B", "-c", COMPILE_KERNELS, folder]).split()
+    shutil.rmtree(kept, ignore_errors=True)
+    for found in [*internal.glob("fmedge/**/__pycache__/kernels-*")]:
+        name = found.relative_to(internal)
+        if str(name) in used:
+            shutil.copytree(found, kept / name)
+        else:
+            shutil.rmtree(found)
 
 
 def strip(internal: Path) -> None:

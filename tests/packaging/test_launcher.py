@@ -111,8 +111,8 @@ def home(packed: Packed, request: pytest.FixtureRequest) -> Home:
     return Home(packed, f"{abs(hash(request.node.name)):x}")
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
+def wait_for(condition: Callable[[], object], timeout_s: float = DEADLINE_S) -> None:
+    deadline_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline_s
         time.sleep(0.001)
