@@ -10,7 +10,7 @@ C_FILES := $(wildcard fmedge/_native/fm_*.c fmedge/_native/fm_*.cpp fmedge/_nati
 # llama.cpp's RPC backend lets one model's layers lie on several machines.
 export CMAKE_ARGS ?= -DGGML_RPC=ON
 
-.PHONY: install demo test check check-native check-units dist binary bench bench-sla bench-plan bench-cluster bench-cluster-full format clean
+.PHONY: install demo test check check-native check-units dist binary deb bench bench-sla bench-plan bench-cluster bench-cluster-full format clean
 
 install: $(STAMP)
 
@@ -70,6 +70,10 @@ dist: install
 # One file that needs no Python; `apt install libzstd-dev` first.
 binary: install
 	$(PY) packaging/binary/build.py
+
+# dist/fmedge_VERSION_ARCH.deb of the folder that `make binary` built.
+deb: install
+	$(PY) packaging/debian/build.py
 
 format: install
 	$(VENV)/bin/ruff check --fix .
