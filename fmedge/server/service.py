@@ -29,6 +29,9 @@ STALL_S = 300.0
 """A start or a reload that makes no progress for so long has failed. The slowest step that shows
 none is the compiling of kernels, once for each version."""
 
+HOLD_S = 120.0
+"""How long connections wait for a server that starts on sockets that were passed to it."""
+
 MAX_REMARK_LENGTH = 300
 
 log = logging.getLogger(__name__)
@@ -132,6 +135,16 @@ class Service:
                 sock.sendto("\n".join(lines).encode(), address)
         except OSError as error:
             log.debug("the service manager cannot be told %s: %s", lines[0], error)
+
+
+async def leave_waiting(loaded: asyncio.Task[None], asked: asyncio.Event) -> None:
+    """Returns when models are loaded or somebody asked to stop, and meanwhile accepts nothing from
+    the sockets that the manager passed: connections wait where it held them before we were
+    started, so that the first request starts a service, and a restart refuses none. For HOLD_S at
+    most, as clients should learn in the end that a start takes long."""
+    stopped = asyncio.create_task(asked.wait())
+    await asyncio.wait((loaded, stopped), timeout=HOLD_S, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
 
 
 def silent(status: DispatcherStatus) -> list[ReplicaLoad]:
