@@ -30,7 +30,7 @@ from fmedge.server.kv_places import KvPlaces
 from fmedge.server.learned import keep, relearn
 from fmedge.server.plan import ModelPlan, plan_models
 from fmedge.server.promises import http_settings, workflow_settings
-from fmedge.server.service import Service
+from fmedge.server.service import Service, leave_waiting
 from fmedge.server.state import StateStore
 from fmedge.server.stopping import Stop, end_early
 
@@ -53,9 +53,6 @@ if TYPE_CHECKING:
     from fmedge.types import EngineInfo
 
 USUAL_KERNELS_S = 3.0
-HOLD_S = 120.0
-"""How long connections wait for a server that starts on sockets that were passed to it."""
-
 log = logging.getLogger(__name__)
 
 
@@ -259,7 +256,7 @@ class _Server:
             loading: web.AppRunner | None = None
             try:
                 if self._listening.is_passed:
-                    await self._hold_back(starting)
+                    await leave_waiting(starting, self._stop.asked)
                 if not starting.done():
                     loading = await self._show_loading(dispatcher)
                 if not await self._until_loaded(starting):
@@ -325,16 +322,6 @@ class _Server:
         from fmedge.dispatch.forecast import LEARNED
 
         return LEARNED
-
-    async def _hold_back(self, loaded: asyncio.Task[None]) -> None:
-        """Leave connections to the sockets that the service manager passed in their queue, where
-        it held them before we were started, to be served when that is possible: the first request
-        starts a service, and a restart refuses none. Bounded, as clients should learn in the end
-        that a start takes long."""
-        stopped = asyncio.create_task(self._stop.asked.wait())
-        waiting = (loaded, stopped)
-        await asyncio.wait(waiting, timeout=HOLD_S, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
 
     async def _show_loading(self, dispatcher: Dispatcher) -> web.AppRunner:
         # In a thread, because it is slow: the workers are told what to load meanwhile.

@@ -142,3 +142,13 @@ def test_passed_sockets_that_cannot_be_used(make: Callable[[], int], words: str)
 def test_a_passed_socket_that_is_not_there() -> None:
     with pytest.raises(FmedgeError, match=r"'web' .* cannot be used: Bad file descriptor"):
         listener.listen(ServerConfig(), [(1 << 20, "web")])
+
+
+def test_a_passed_socket_without_a_file() -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind("")  # the kernel chooses a name
+        made.listen()
+        name = made.getsockname()[1:].decode()
+        passed = [(os.dup(made.fileno()), "x")]
+        with contextlib.closing(listener.listen(ServerConfig(), passed)) as listening:
+            assert listening.url == f"unix:@{name}"

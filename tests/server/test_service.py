@@ -17,7 +17,7 @@ from fmedge.config.service import ServiceLink
 from fmedge.dispatch import DispatcherStatus, ModelStatus, ReplicaLoad
 from fmedge.replica.interface import ReplicaStatus
 from fmedge.server import service as service_module
-from fmedge.server.service import Service, loading_text, serving_text, silent
+from fmedge.server.service import Service, leave_waiting, loading_text, serving_text, silent
 
 DEADLINE_S = 20.0
 
@@ -223,3 +223,25 @@ def test_texts() -> None:
         "serving 0 requests, 0 of 2 models in memory; a is restarting; m: it does not fit"
     )
     assert silent(status(model(load(silent_s=3.0)))) == []
+
+
+@pytest.mark.parametrize("which", ["loaded", "asked", "time"])
+async def test_connections_wait_for_the_models_and_not_for_ever(
+    which: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, done = asyncio.Event(), asyncio.Event()
+
+    async def load_models() -> None:
+        await done.wait()
+
+    loaded = asyncio.create_task(load_models())
+    monkeypatch.setattr(service_module, "HOLD_S", 0.0 if which == "time" else DEADLINE_S * 2)
+    waiting = asyncio.create_task(leave_waiting(loaded, asked))
+    if which != "time":
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        {"loaded": done, "asked": asked}[which].set()
+    await asyncio.wait_for(waiting, DEADLINE_S)
+    assert loaded.done() is (which == "loaded")
+    done.set()
+    await loaded  # it was not cancelled: the start goes on
