@@ -6,11 +6,16 @@ in the root has mounts and process ids of its own.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
+from fmedge import __version__
+
+BUILD = Path(__file__).resolve().parents[2] / "packaging" / "debian" / "build.py"
 INFO = Path("/var/lib/dpkg/info")
 STATUS = Path("/var/lib/dpkg/status")
 UNNEEDED = ("/usr/share/doc/", "/usr/share/man/", "/usr/share/locale/", "/usr/share/info/")
@@ -86,6 +91,21 @@ class DebianRoot:
     def path(self, name: str) -> Path:
         """A place in there, by its name in there. Links that are absolute are not for us."""
         return self.folder / name.lstrip("/")
+
+
+def build_package(folder: Path, out: Path, revision: str, compression: str = "gzip") -> Path:
+    """The package of a program's folder, as `make deb` builds it but for its compression."""
+    options = ["--folder", str(folder), "--out", str(out), "--revision", revision]
+    done = subprocess.run(
+        [sys.executable, str(BUILD), *options, "--compression", compression],
+        env={**os.environ, "SOURCE_DATE_EPOCH": "1700000000"},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stderr
+    (file,) = out.glob(f"fmedge_{__version__}-{revision}_*.deb")
+    return file
 
 
 def why_not() -> str:
