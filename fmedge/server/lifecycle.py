@@ -71,13 +71,13 @@ def run(
     it that signal ends the server.
     """
     end_early()
-    early = [] if reread is None else reload.hold_back()
+    hangup = None if reread is None else reload.Hangup()
     logs.set_up(config.server)
     link = take_service()
     # A server that lives for one command is that command's, and not the service manager's.
     service = Service(link if lifeline_fd is None else None)
     try:
-        return _run(config, lifeline_fd, cluster, service, link.fds, reread, early)
+        return _run(config, lifeline_fd, cluster, service, link.fds, reread, hangup)
     except FmedgeError as error:
         service.failed(str(error))
         raise
@@ -90,7 +90,7 @@ def _run(
     service: Service,
     passed: Sequence[tuple[int, str]],
     reread: Callable[[], Config] | None,
-    early_hangups: list[int],
+    hangup: reload.Hangup | None,
 ) -> int:
     for warning in unknown_variables():
         log.warning("%s", warning)
@@ -122,7 +122,7 @@ def _run(
         with contextlib.closing(state), KvPlaces(config.server) as kv, recording as recorder:
             server = _Server(
                 config, plans, settings, state, kv, tls, listening, lifeline_fd, emulation,
-                recorder, service, reread, early_hangups,
+                recorder, service, reread, hangup,
             )  # fmt: skip
             return uvloop.run(server.serve())
     finally:
@@ -200,7 +200,7 @@ class _Server:
         recorder: Recorder | None,
         service: Service,
         reread: Callable[[], Config] | None,
-        early_hangups: list[int],
+        hangup: reload.Hangup | None,
     ) -> None:
         self._config = config
         self._plans = plans
@@ -217,13 +217,12 @@ class _Server:
         self._emulation = emulation
         self._recorder = recorder
         self._reread = reread
-        self._early_hangups = early_hangups
-        self._hangup = reload.Hangup(lambda: self._stop.now("the terminal was closed"))
+        self._hangup = hangup
 
     async def serve(self) -> int:
         self._stop.watch()
-        if self._reread is not None:
-            self._hangup.watch(self._early_hangups)
+        if self._hangup is not None:
+            self._hangup.watch(lambda: self._stop.now("the terminal was closed"))
         self._state.open()
         looking = self._begin_to_look()
         try:
@@ -364,7 +363,7 @@ class _Server:
     def _watch_configuration(
         self, exchange: Exchange, dispatcher: Dispatcher, runner: Runner
     ) -> asyncio.Task[None] | None:
-        if self._reread is None:
+        if self._reread is None or self._hangup is None:
             return None
         from fmedge.http.context import CURRENT
 
@@ -384,6 +383,7 @@ class _Server:
             tls=self._tls,
             stop=self._stop,
             service=self._service,
+            listens_elsewhere=self._listening.is_passed,
         )
         return asyncio.create_task(reloader.run(self._hangup.asked), name="reload")
 

@@ -41,37 +41,34 @@ log = logging.getLogger(__name__)
 
 
 class Hangup:
-    """SIGHUP, from the first moment on: what comes during the start is carried out after it. From a
-    terminal that was closed it means what it always did: to end."""
+    """SIGHUP, from this moment on: what comes during the start is carried out after it. From a
+    terminal that was closed it means what it always did: to end, or nothing under nohup."""
 
-    def __init__(self, on_closed: Callable[[], None]) -> None:
-        """on_closed: called when the terminal is gone."""
-        self._on_closed = on_closed
-        self._had_terminal = _has_terminal()
+    def __init__(self) -> None:
         self.asked = asyncio.Event()
+        self._had_terminal = _has_terminal()
+        self._outlives_terminal = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        self._came_early = False
+        self._on_closed: Callable[[], None] = lambda: None
+        signal.signal(signal.SIGHUP, self._note)  # until there is an event loop
 
-    def watch(self, early: list[int]) -> None:
-        """On the event loop. early: those that came before, if any."""
-        if early:
-            self.asked.set()
+    def watch(self, on_closed: Callable[[], None]) -> None:
+        """On the event loop. on_closed: called when the terminal is gone."""
+        self._on_closed = on_closed
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_signal)
+        if self._came_early:
+            self._on_signal()
+
+    def _note(self, _: int, __: FrameType | None) -> None:
+        self._came_early = True
 
     def _on_signal(self) -> None:
-        if self._had_terminal and not _has_terminal():
-            self._on_closed()
-        else:
+        if not self._had_terminal or _has_terminal():
             self.asked.set()
-
-
-def hold_back() -> list[int]:
-    """Keeps SIGHUP from ending a process that has no event loop yet; what came is in the list."""
-    came: list[int] = []
-
-    def note(number: int, _: FrameType | None) -> None:
-        came.append(number)
-
-    signal.signal(signal.SIGHUP, note)
-    return came
+            return
+        self._had_terminal = False
+        if not self._outlives_terminal:
+            self._on_closed()
 
 
 class Served(Struct, kw_only=True):
@@ -112,9 +109,10 @@ class Reloader:
         tls: ssl.SSLContext | None,
         stop: Stop,
         service: Service,
+        listens_elsewhere: bool,
     ) -> None:
         """reread: the configuration as it is now, in the file and the environment, under the same
-        flags."""
+        flags. listens_elsewhere: not where that says, but on sockets that were passed."""
         self._reread = reread
         self.served = served
         self._exchange = exchange
@@ -123,6 +121,7 @@ class Reloader:
         self._tls = tls
         self._stop = stop
         self._service = service
+        self._unheeded = {"host", "port", "unix_socket"} if listens_elsewhere else set()
         metrics = dispatcher.metrics
         self._count = {
             outcome: metrics.config_reloads.labels(outcome) for outcome in ("applied", "refused")
@@ -174,7 +173,7 @@ class Reloader:
         }
         return _Read(
             config=config,
-            fixed=fixed,
+            fixed=tuple(key for key in fixed if key not in self._unheeded),
             plans=plans,
             settings=settings,
             tls=tls,

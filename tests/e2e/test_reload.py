@@ -426,7 +426,8 @@ def test_an_emulated_server_keeps_its_configuration(tmp_path: Path) -> None:
         assert server.wait() == 0
 
 
-def test_a_terminal_that_closes_ends_the_server(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_nohup", [False, True])
+def test_a_terminal_that_closes_ends_the_server(tmp_path: Path, is_nohup: bool) -> None:
     file, log = tmp_path / "fmedge.toml", tmp_path / "log"
     file.write_text(head() + block("a"))
     command = [sys.executable, "-m", "fmedge", "serve", "--config", str(file), "--port", "0"]
@@ -434,19 +435,29 @@ def test_a_terminal_that_closes_ends_the_server(tmp_path: Path) -> None:
     if pid == 0:
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), 2)
         os.chdir(ROOT)
+        if is_nohup:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
         os.execv(command[0], command)
     process = psutil.Process(pid)
     deadline_s = time.monotonic() + DEADLINE_S
-    while "fmedge: ready" not in (log.read_text() if log.exists() else ""):
-        assert time.monotonic() < deadline_s, log.read_text()
-        with contextlib.suppress(psutil.TimeoutExpired):
-            process.wait(0.05)
+
+    def until_said(words: str, times: int = 1, again: Callable[[], object] = bool) -> None:
+        while (log.read_text() if log.exists() else "").count(words) < times:
+            assert time.monotonic() < deadline_s, log.read_text()
+            again()
+            with contextlib.suppress(psutil.TimeoutExpired):
+                process.wait(0.05)
+
+    until_said("fmedge: ready")
     os.kill(pid, signal.SIGHUP)  # the terminal is there: somebody asks for a reload
-    while "was read anew" not in log.read_text():
-        assert time.monotonic() < deadline_s, log.read_text()
-        with contextlib.suppress(psutil.TimeoutExpired):
-            process.wait(0.05)
+    until_said("was read anew")
     os.close(terminal)
+    if is_nohup:
+        while Path(f"/proc/{pid}/stat").read_text().split()[6] != "0":  # it has a terminal
+            assert time.monotonic() < deadline_s
+        # One that comes with the terminal's own is taken for it.
+        until_said("was read anew", 2, again=lambda: os.kill(pid, signal.SIGHUP))
+        os.kill(pid, signal.SIGTERM)
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
-    assert "the terminal was closed: finishing what runs" in log.read_text()
+    assert ("the terminal was closed: finishing what runs" in log.read_text()) is not is_nohup
