@@ -71,11 +71,6 @@ def _load() -> tuple[Any, Any]:
             loaded[name] = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
         except OSError as error:
             raise NativeError(f"cannot load llama.cpp from {path}: {error}") from error
-    ggml_cpu = loaded.get("ggml-cpu")
-    if ggml_cpu is None or backends.are_loadable(ggml_cpu):
-        ggml_cpu = backends.load(loaded["ggml"], loaded["ggml-base"], folder)
-    cpu.check(cpu.compiled_in(ggml_cpu))
-    gemm.install(ggml_cpu)
     try:
         extension = importlib.import_module("fmedge._native._fm")
     except ImportError as error:
@@ -84,6 +79,11 @@ def _load() -> tuple[Any, Any]:
             "Reinstall fmedge, or in a checkout run: python setup.py build_ext --inplace"
         ) from error
     extension.lib.fm_log_install()
+    ggml_cpu = loaded.get("ggml-cpu")
+    if ggml_cpu is None or backends.are_loadable(ggml_cpu):
+        ggml_cpu = backends.load(loaded["ggml"], loaded["ggml-base"], folder)
+    cpu.check(cpu.compiled_in(ggml_cpu))
+    gemm.install(ggml_cpu)
     return extension.ffi, extension.lib
 
 
