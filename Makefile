@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.fmedge-installed
 NATIVE := $(wildcard fmedge/_native/*.c fmedge/_native/*.cpp fmedge/_native/*.h fmedge/_native/*.cdef fmedge/_native/gemm/*.c fmedge/_native/gemm/*.h fmedge/_native/handover/*.c) fmedge/_native/build.py
 PIN := $(shell sed -n 's/^ *"\(llama-cpp-python==[0-9.]*\)",*$$/\1/p' pyproject.toml | head -n 1)
-C_FILES := $(wildcard fmedge/_native/fm_*.c fmedge/_native/fm_*.cpp fmedge/_native/fm_*.h fmedge/_native/gemm/*.c fmedge/_native/gemm/*.h fmedge/_native/handover/*.c tests/native/*.c)
+C_FILES := $(wildcard fmedge/_native/fm_*.c fmedge/_native/fm_*.cpp fmedge/_native/fm_*.h fmedge/_native/gemm/*.c fmedge/_native/gemm/*.h fmedge/_native/handover/*.c packaging/binary/launcher/*.[ch] tests/native/*.c)
 
 # llama.cpp's RPC backend lets one model's layers lie on several machines.
 export CMAKE_ARGS ?= -DGGML_RPC=ON
@@ -67,9 +67,10 @@ bench-cluster-full: install
 dist: install
 	$(PY) packaging/dist.py
 
-# One file that needs no Python; `apt install libzstd-dev` first.
+# One file that needs no Python and runs on any processor; `apt install libzstd-dev` first.
 binary: install
-	$(PY) packaging/binary/build.py
+	$(PY) packaging/binary/llama.py
+	$(PY) packaging/binary/build.py --llama build/llama/llama_cpp
 
 # dist/fmedge_VERSION_ARCH.deb of the folder that `make binary` built.
 deb: install
