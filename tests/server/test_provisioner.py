@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
 import pytest
 from msgspec.structs import replace
@@ -26,7 +26,7 @@ from fmedge.sched.steptime import StepModel
 from fmedge.server import provisioner as module
 from fmedge.server.placements import Learned
 from fmedge.server.provisioner import Provisioner
-from fmedge.types import DeviceMemory, EngineInfo
+from fmedge.types import DeviceMemory, EngineInfo, Promise
 from tests.sched.provision.llama3 import llama3
 from tests.sched.provision.test_replan import plan, replica
 from tests.test_dispatch_promises import PROFILE
@@ -66,6 +66,15 @@ class Script:
         if names not in self.answers:
             raise NoPlanError("no plan: chat needs more", ("1 GiB more",))
         return self.answers[names]
+
+    async def make_beside(
+        self,
+        devices: Sequence[Device],
+        demand: Sequence[Demand],
+        running: Plan,
+        changed: Collection[str],
+    ) -> Plan:
+        return await self.make(devices, demand, running)
 
     def shape_of(self, planned: PlannedReplica) -> ModelShape:
         return llama3()
@@ -125,7 +134,7 @@ class World:
         box = replace(cpu, name="box", type="rpc", endpoint=endpoint)
 
         async def look(_: Provisioner, config: Config, *, is_serving: bool = False) -> list[Device]:
-            return [cpu, box]
+            return [cpu, box] if config.rpc else [cpu]
 
         monkeypatch.setattr(Provisioner, "_look", look)
         config = Config(rpc=(RpcConfig(where="test", endpoint=endpoint, name="box"),))
@@ -254,3 +263,42 @@ async def test_how_fast_a_replica_proves_to_be_corrects_its_devices(
     assert speeds.of(cpu).decode == pytest.approx(1.2)
     assert speeds.of(box).decode == 1.0
     await provisioner.close()
+
+
+async def test_another_configuration_is_foreseen_and_then_adopted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provisioner = await world.start(monkeypatch, QUICK)
+    await provisioner.close()
+    before = provisioner.planned("chat")
+    assert [part.device for part in before[0].ranges] == ["CPU", "box"]
+    other = Script()
+    other.answers = {frozenset({"CPU"}): plan((replica("chat/0", "CPU"), {"CPU": 60}))}
+    promises = {"fast": Promise(sla_class="fast", ttft_s=1.0)}
+    async with provisioner.planning:
+        prospect = await provisioner.foresee(
+            Config(), other, promises, changed=(), recent=()  # type: ignore[arg-type]
+        )  # fmt: skip
+        assert other.asked == [(frozenset({"CPU"}), ())]
+        assert provisioner.planned("chat") == before
+        assert provisioner.status().devices == {"CPU": True, "box": True}
+        provisioner.adopt(prospect)
+    (now,) = provisioner.planned("chat")
+    assert [part.device for part in now.ranges] == ["CPU"]
+    assert now.name == "chat/1"
+    status = provisioner.status()
+    assert (status.devices, status.num_plans) == ({"CPU": True}, 2)
+    assert status.why == "the configuration was read anew"
+    async with provisioner.planning:
+        same = await provisioner.foresee(
+            Config(), Script(), {}, changed=None, recent=()  # type: ignore[arg-type]
+        )  # fmt: skip
+        provisioner.adopt(same)
+    assert provisioner.planned("chat") == [now]
+    assert provisioner.status().num_plans == 2
+    other.answers.clear()
+    with pytest.raises(NoPlanError):
+        await provisioner.foresee(
+            Config(), other, {}, changed={"chat"}, recent=()  # type: ignore[arg-type]
+        )  # fmt: skip
+    assert provisioner.planned("chat") == [now]
