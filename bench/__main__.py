@@ -18,7 +18,7 @@ import uvloop
 from bench import machine, servers
 from bench.context import Bench, Outcome, Skipped, allowed_cores
 from bench.load import LoadError
-from bench.rows import front, health, interference, single, soak, start, startup, throughput
+from bench.rows import binary, front, health, interference, single, soak, start, startup, throughput
 from bench.servers import ServerError
 
 LARGEST_IDLE_LOAD = 0.5
@@ -62,6 +62,7 @@ ROWS: dict[str, Row] = {
     "cluster-speed": _lazy("bench.cluster.speed"),
     "cluster-regression": _lazy("bench.cluster.regression"),
     "cluster-scaling": _lazy("bench.cluster.scaling"),
+    "binary": binary.run,
     "start": start.run,
     "startup": startup.run,
     "health": health.run,
