@@ -62,7 +62,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="fmedge-deb-") as work:
             root = Path(work) / "root"
             file = build(root, args.folder, f"{__version__}-{args.revision}", args.out, args)
-    except (BuildError, notices.NoticeError) as error:
+    except (BuildError, notices.NoticeError, OSError, subprocess.CalledProcessError) as error:
         sys.stderr.write(f"deb: error: {error}\n")
         return 1
     print(f"{file}  {file.stat().st_size / 1e6:.1f} MB")
@@ -86,8 +86,13 @@ def build(root: Path, folder: Path, version: str, out: Path, args: argparse.Name
     file = out / f"fmedge_{version}_{architecture}.deb"
     how = ["--root-owner-group", f"-Z{args.compression}", *["-z1"] * (args.compression == "gzip")]
     environment = {**os.environ, "SOURCE_DATE_EPOCH": str(epoch_s)}
-    command = ["dpkg-deb", *how, "--build", str(root), str(file)]
-    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+    part = file.with_suffix(".part")
+    command = ["dpkg-deb", *how, "--build", str(root), str(part)]
+    try:
+        subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
     return file
 
 

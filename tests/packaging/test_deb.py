@@ -155,6 +155,21 @@ def test_what_the_administrator_disabled_stays_so(debian: DebianRoot, packages: 
     assert "start fmedge.service" not in asked(debian)
 
 
+def test_a_socket_that_the_administrator_enabled_listens_again(
+    debian: DebianRoot, packages: list[Path]
+) -> None:
+    first, second = (f"/root/{package.name}" for package in packages)
+    debian.dpkg("--install", first)
+    assert "start fmedge.socket" not in asked(debian)
+    link = debian.path("/etc/systemd/system/sockets.target.wants/fmedge.socket")
+    link.parent.mkdir(parents=True)
+    link.symlink_to("/usr/lib/systemd/system/fmedge.socket")
+    debian.dpkg("--install", second)
+    said = asked(debian)
+    assert said[0] == "stop fmedge.socket fmedge.service"
+    assert said[-2:] == ["start fmedge.socket", "start fmedge.service"]
+
+
 def test_a_service_that_does_not_start_does_not_fail_the_installation(
     debian: DebianRoot, packages: list[Path]
 ) -> None:
