@@ -19,6 +19,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+NOTICES = ROOT / "packaging" / "notices.py"
 SPEC = Path(__file__).with_name("fmedge.spec")
 
 # As the binary: kernels are compiled for any processor, and kept beside their sources.
@@ -60,6 +61,7 @@ def build_folder(target: Path, llama: Path) -> None:
         internal / "fmedge", quiet=1, stripdir=str(internal), invalidation_mode=unchecked
     )
     strip(internal)
+    run([sys.executable, str(NOTICES), str(target / "LICENSES"), str(target)])
     close_to_others(target)
     check(target)
 

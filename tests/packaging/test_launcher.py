@@ -126,6 +126,16 @@ def assert_error(done: subprocess.CompletedProcess[str], *parts: str) -> None:
         assert part in done.stderr
 
 
+@pytest.mark.skipif(
+    shutil.which("qemu-x86_64") is None, reason="qemu-x86_64 (Debian: qemu-user) is not installed"
+)
+def test_a_processor_that_is_too_old_is_told_so(home: Home) -> None:
+    file = home.root.path / "bin" / "old"
+    command = ["qemu-x86_64", "-cpu", "core2duo", file]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)
+    assert_error(done, "too old", "SSE4.2")
+
+
 def test_it_unpacks_once_and_runs_what_it_unpacked(home: Home) -> None:
     first = home.run("7")
     assert (first.returncode, first.stdout, first.stderr) == (7, "old 7\n", "")
