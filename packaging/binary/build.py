@@ -25,11 +25,11 @@ BEST_LEVEL = 19
 def main() -> int:
     parser = argparse.ArgumentParser(description="Build fmedge as one file that needs no Python.")
     parser.add_argument(
-        "--llama", type=Path, metavar="FOLDER",
+        "--llama", type=absolute, metavar="FOLDER",
         help="the llama_cpp package to put in (default: the one that is installed)",
     )  # fmt: skip
-    parser.add_argument("--folder", type=Path, default=FOLDER, help=f"default: {FOLDER}")
-    parser.add_argument("--target", type=Path, default=TARGET, help=f"default: {TARGET}")
+    parser.add_argument("--folder", type=absolute, default=FOLDER, help=f"default: {FOLDER}")
+    parser.add_argument("--target", type=absolute, default=TARGET, help=f"default: {TARGET}")
     parser.add_argument(
         "--level", type=int, default=BEST_LEVEL, help="zstd's; default: %(default)s"
     )
@@ -62,6 +62,11 @@ def make_folder(folder: Path, llama: Path, is_kept: bool) -> None:
     note.unlink(missing_ok=True)
     build_folder(folder, llama)
     note.write_text(found)
+
+
+def absolute(word: str) -> Path:
+    """What is started here works in the project's folder."""
+    return Path(word).absolute()
 
 
 def size_of(folder: Path) -> int:
