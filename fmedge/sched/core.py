@@ -144,7 +144,9 @@ class SchedulerCore:
         """Nothing more is taken for it; what is open may finish. is_replaced: another comes under
         its name, so that who asks for it shall come again. What waits for a model of which no
         replica is there fails."""
-        entry = self._models[model]
+        entry = self._models.get(model)
+        if entry is None:
+            return []
         entry.leaving = "replaced" if is_replaced else "removed"
         if entry.replicas:
             return []

@@ -171,6 +171,7 @@ class Backends:
             placements,
             sla_promises(config),
             changed=moved if changes.is_placed_anew else None,
+            taken=() if self.manager is None else self.manager.names,
             recent=recent,
         )
 

@@ -86,13 +86,13 @@ def difference(
 
 
 def with_names_kept(
-    running: Sequence[ReplicaPlan], wanted: ModelPlan, others: Collection[str] = ()
+    running: Sequence[ReplicaPlan], wanted: ModelPlan, taken: Collection[str] = ()
 ) -> ModelPlan:
     """A model whose replicas its configuration says itself, by the names that things have: one that
-    runs as it is wanted keeps its name, and no other gets the name of one that runs. others: of
-    other models' replicas."""
+    runs as it is wanted keeps its name, and no other gets the name of one that runs. taken: names
+    of all replicas that there are, those of other models and those that are about to end too."""
     left = list(running)
-    taken = {*others, *(replica.name for replica in running)}
+    taken = {*taken, *(replica.name for replica in running)}
     named: list[ReplicaPlan] = []
     for replica in wanted.replicas:
         same = next((one for one in left if one.engine == replica.engine), None)

@@ -118,6 +118,8 @@ class Exchange:
                 if name not in kept
             ]
             self._spawn(self._end(gone, config.server.drain_timeout_s))
+            for plan in prepared.plans:
+                self._complete(plan)
         now = {id(model.template) for model in prepared.served.values()}
         closing = [model for model in served.values() if id(model.template) not in now]
         for model in closing:
@@ -134,14 +136,9 @@ class Exchange:
     def _by_hand(self, plan: ModelPlan) -> ModelPlan:
         """As its configuration says, with the names of replicas that go on."""
         roster = self._dispatcher.roster
-        others = {
-            name
-            for model in roster.statuses()
-            if model.name != plan.name
-            for name in roster.of(model.name)
-        }
+        taken = {name for model in roster.statuses() for name in roster.of(model.name)}
         before = [p for p in self._backends.plans if p.name == plan.name]
-        return with_names_kept(before[0].replicas if before else (), plan, others)
+        return with_names_kept(before[0].replicas if before else (), plan, taken)
 
     async def _start(self, plans: Sequence[ModelPlan], changes: Changes) -> tuple[str, ...]:
         """The new replicas, beside those that there are; returns when they serve. Those of a model
@@ -216,6 +213,15 @@ class Exchange:
                     made[plan.name] = old
         return made
 
+    def _complete(self, plan: ModelPlan) -> None:
+        """Begin to load what a model by hand has not: its name was another's until just now."""
+        if plan.name in self._leaving:
+            return
+        there = self._dispatcher.roster.of(plan.name)
+        for replica in plan.replicas:
+            if replica.name not in there:
+                self._backends.add(self._dispatcher, replica.name, plan.name, replica.engine)
+
     # --- leaving ---
 
     async def _depart(self, name: str, drain_s: float) -> None:
@@ -238,8 +244,7 @@ class Exchange:
             return
         for plan in self._backends.plans:
             if plan.name == name:
-                for replica in plan.replicas:
-                    self._backends.add(self._dispatcher, replica.name, name, replica.engine)
+                self._complete(plan)
 
     async def _end(self, replicas: Sequence[str], deadline_s: float = 0.0) -> None:
         """What they run may take so long to finish, and then goes on elsewhere, if it can."""

@@ -145,11 +145,13 @@ class Provisioner:
         promises: Mapping[str, Promise],
         *,
         changed: Collection[str] | None,
+        taken: Collection[str],
         recent: Iterable[Decision],
     ) -> Prospect:
         """The plan for another configuration; hold `planning` until it is adopted. changed: models
         that are new, gone or otherwise than they were; None: nothing that is planned for is, so
-        the plan stays. recent: decisions, of which demand is learned. As `plan` raises."""
+        the plan stays. taken: names of replicas that there are. recent: decisions, of which demand
+        is learned. As `plan` raises."""
         assert self._plan is not None
         devices, present = self._devices, self._replanner.devices
         if config.rpc != self._config.rpc:
@@ -168,7 +170,7 @@ class Provisioner:
             wanted = await placements.make_beside(usable, demand, self._plan, changed)
             for warning in wanted.warnings:
                 log.warning("%s", warning)
-            plan = renamed(self._plan.replicas, wanted)
+            plan = renamed(self._plan.replicas, wanted, taken)
         rates: dict[str, float] = {}
         for stream in demand:
             rates[stream.model] = rates.get(stream.model, 0.0) + stream.rate_per_s
@@ -337,7 +339,7 @@ class Provisioner:
             log.warning("%s; no other plan is possible: %s", reason, error)
             self._replanner.planned(time.monotonic(), rates, present)
             return
-        plan = renamed(self._plan.replicas, plan)
+        plan = renamed(self._plan.replicas, plan, manager.names)
         is_same = {r.name for r in plan.replicas} == {r.name for r in self._plan.replicas}
         if is_same:
             log.info("the plan stays as it is")

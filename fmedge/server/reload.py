@@ -72,7 +72,8 @@ class Hangup:
 
 
 class Served(Struct, kw_only=True):
-    """What is in force. tls_stamps: of the certificate and its key."""
+    """What is in force. models: whose contents change, so that others see those in force too.
+    tls_stamps: of the certificate and its key."""
 
     config: Config
     plans: list[ModelPlan]
@@ -192,11 +193,14 @@ class Reloader:
         self._dispatcher.forecast.set_workflows(read.settings.workflows)
         self._stop.drain_timeout_s = server.drain_timeout_s
         self._current.change(models, read.settings)
+        in_force = self.served.models
+        in_force.clear()
+        in_force.update(models)
         self.served = Served(
             config=read.config,
             plans=plans,
             settings=read.settings,
-            models=models,
+            models=in_force,
             tls_stamps=read.tls_stamps,
         )
         changes = replace(read.changes, settings=(*read.changes.settings, *read.notes))

@@ -194,6 +194,11 @@ class ModelManager:
         self._show(capacity)
         self._stir()
 
+    @property
+    def names(self) -> set[str]:
+        """Of all replicas: those of the plan, and those that have not ended yet."""
+        return set(self._planned)
+
     # --- commands ---
 
     async def load(self, model: str, timeout_s: float = COMMAND_TIMEOUT_S) -> ModelResidency:

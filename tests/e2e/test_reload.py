@@ -280,6 +280,24 @@ def test_another_model_takes_a_name_when_what_runs_has_finished(
         assert card["meta"]["n_vocab"] == 600
 
 
+@pytest.mark.parametrize("placement", ["auto", "manual"])
+def test_reloads_that_overtake_what_they_began(tmp_path: Path, placement: str) -> None:
+    """Replicas still load and models still leave when the next one comes."""
+    top = head(placement=placement)
+    a2, a3 = block("a"), block("a", more="slots = 3\nctx_size = 512")
+    b, other, c = block("b"), block("b", OTHER), block("c")
+    with reloading(tmp_path, top + a2 + b) as made:
+        load = Load(made.port, "a")
+        for text in (a3 + c, a2 + b, a3 + other, a2 + b, a2 + c, a3 + other):
+            assert made.reload(top + text).startswith("was read anew: ")
+        until(lambda: made.complete("b")[0] == 200, made.server)
+        until(lambda: sorted(name[0] for name in made.pids()) == ["a", "b"], made.server)
+        load.end()
+        assert load.refused is None
+        models = made.ask("GET", "/admin/status")[1]["load"]["models"]
+        assert sorted(model["name"] for model in models) == ["a", "b"]
+
+
 def test_what_is_wrong_is_refused_as_a_whole(tmp_path: Path) -> None:
     good = head() + block("a")
     keys, cut = tmp_path / "keys", tmp_path / "cut.gguf"

@@ -125,7 +125,7 @@ def test_replicas_said_by_hand_keep_their_names_where_they_go_on(read) -> None:
     (more,) = read(model("a", more="replicas = 2\nslots = 2"))[1]
     assert [r.name for r in with_names_kept(before.replicas, more).replicas] == ["a/0", "a/1"]
     (other,) = read(model("a", more="replicas = 2\nslots = 5"))[1]
-    named = with_names_kept(before.replicas, other, others={"a/3"})
+    named = with_names_kept(before.replicas, other, taken={"a/3"})
     assert [r.name for r in named.replicas] == ["a/4", "a/5"]
     assert {r.engine.slots for r in named.replicas} == {5}
 

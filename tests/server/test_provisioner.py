@@ -88,6 +88,7 @@ class Manager:
 
     def __init__(self) -> None:
         self.applied: asyncio.Queue[Plan] = asyncio.Queue()
+        self.names: set[str] = set()
 
     def apply(self, made: Plan) -> None:
         self.applied.put_nowait(made)
@@ -277,7 +278,7 @@ async def test_another_configuration_is_foreseen_and_then_adopted(
     promises = {"fast": Promise(sla_class="fast", ttft_s=1.0)}
     async with provisioner.planning:
         prospect = await provisioner.foresee(
-            Config(), other, promises, changed=(), recent=()  # type: ignore[arg-type]
+            Config(), other, promises, changed=(), taken={"chat/1"}, recent=()  # type: ignore[arg-type]
         )  # fmt: skip
         assert other.asked == [(frozenset({"CPU"}), ())]
         assert provisioner.planned("chat") == before
@@ -285,13 +286,13 @@ async def test_another_configuration_is_foreseen_and_then_adopted(
         provisioner.adopt(prospect)
     (now,) = provisioner.planned("chat")
     assert [part.device for part in now.ranges] == ["CPU"]
-    assert now.name == "chat/1"
+    assert now.name == "chat/2"
     status = provisioner.status()
     assert (status.devices, status.num_plans) == ({"CPU": True}, 2)
     assert status.why == "the configuration was read anew"
     async with provisioner.planning:
         same = await provisioner.foresee(
-            Config(), Script(), {}, changed=None, recent=()  # type: ignore[arg-type]
+            Config(), Script(), {}, changed=None, taken=(), recent=()  # type: ignore[arg-type]
         )  # fmt: skip
         provisioner.adopt(same)
     assert provisioner.planned("chat") == [now]
@@ -299,6 +300,6 @@ async def test_another_configuration_is_foreseen_and_then_adopted(
     other.answers.clear()
     with pytest.raises(NoPlanError):
         await provisioner.foresee(
-            Config(), other, {}, changed={"chat"}, recent=()  # type: ignore[arg-type]
+            Config(), other, {}, changed={"chat"}, taken=(), recent=()  # type: ignore[arg-type]
         )  # fmt: skip
     assert provisioner.planned("chat") == [now]

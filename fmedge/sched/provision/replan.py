@@ -7,7 +7,7 @@ and the planner keeps what is there unless another plan gains enough to pay for 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import count
 
 from msgspec import Struct
@@ -126,11 +126,12 @@ class Replanner:
             )
 
 
-def renamed(running: Sequence[PlannedReplica], wanted: Plan) -> Plan:
+def renamed(running: Sequence[PlannedReplica], wanted: Plan, ending: Collection[str] = ()) -> Plan:
     """The wanted plan by the names that things have: a replica that runs as it is wanted keeps its
-    name, and nothing else gets the name of one that runs."""
+    name, and nothing else gets the name of one that runs. ending: names of replicas that are not
+    planned any more and have not ended yet."""
     left = list(running)
-    taken = {replica.name for replica in running}
+    taken = {*ending, *(replica.name for replica in running)}
     names: dict[str, str] = {}
     new = []
     for replica in wanted.replicas:

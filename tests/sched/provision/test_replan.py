@@ -198,3 +198,11 @@ def test_names_are_one_to_one_and_equal_for_equals_alone(old: Plan, new: Plan) -
         return Counter((r.model, r.ranges, r.slots) for r in of.replicas)
 
     assert kept == (kinds(old) & kinds(new)).total()
+
+
+def test_nothing_gets_the_name_of_what_has_not_ended_yet() -> None:
+    running = plan((replica("chat/1", "CPU"), {"CPU": 60}))
+    wanted = plan((replica("chat/0", "CPU", "box"), {"CPU": 60}))
+    assert renamed(running.replicas, wanted).replicas[0].name == "chat/0"
+    (new,) = renamed(running.replicas, wanted, {"chat/0", "chat/2"}).replicas
+    assert new.name == "chat/3"
