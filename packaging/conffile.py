@@ -1,7 +1,7 @@
 """The example configuration as a file that changes nothing: each setting in it is a comment.
 
-The rule: `#` before a key or a block is what to take away to set it; `# ` starts an explanation. The
-two blocks that may be empty stay, so that a key of theirs alone needs to be taken into use.
+The rule: `#` before a key or a block is what to take away to set it; `# ` starts an explanation.
+The two blocks that may be empty stay, so that a key of theirs alone needs to be taken into use.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import re
 
 STAYING = ("[server]", "[defaults]")
 _SET = re.compile(r"# ?(?=\[|\w+ = )")
-HEAD = """# Configuration of fmedge.service: take the # away from what you want to change. As it is here,
+HEAD = """\
+# Configuration of fmedge.service: take the # away from what you want to change. As it is here,
 # the tiny demonstration model that is part of fmedge is served on loopback, port 8080.
 # After a change: fmedge config check /etc/fmedge/fmedge.toml && systemctl reload fmedge
 #
