@@ -20,7 +20,7 @@ from fmedge.cli.api import Api
 from fmedge.cli.private_server import PrivateServer
 from training import tokenizer as vocabulary
 from training.conversation import Example
-from training.judge import Answer, is_right, is_valid, plain_schema
+from training.judge import Answer, is_right, is_valid, plain_schema, read_call
 from training.mix import SHARES, Mix, families, members_of
 
 MAX_TOKENS = 200
@@ -64,7 +64,7 @@ def ways(example: Example) -> Iterator[str]:
     yield "free"
     if example.tools:
         yield "api"  # the calls' arguments are held to their schemas
-    if example.schema is not None:
+    elif example.schema is not None:
         yield "constrained"
 
 
@@ -109,11 +109,7 @@ def _chat(api: Api, example: Example, way: str) -> Answer:
     return Answer(
         text=choice["message"].get("content") or "",
         calls=tuple(
-            {
-                "name": call["function"]["name"],
-                "arguments": json.loads(call["function"]["arguments"]),
-            }
-            for call in calls
+            read_call(call["function"]["name"], call["function"]["arguments"]) for call in calls
         ),
         is_ended=choice["finish_reason"] in ("stop", "tool_calls"),
     )
