@@ -310,6 +310,6 @@ FAMILIES: dict[str, tuple[Callable[[Source], Example], float]] = {
     "continent": (CONTINENTS.make, 1.2),
     "currency": (CURRENCIES.make, 1.2),
     "language": (LANGUAGES.make, 1.2),
-    "capital_check": (make_capital_check, 0.8),
+    "capital_check": (make_capital_check, 1.6),
     "country_talk": (make_country_talk, 0.8),
 }

@@ -311,7 +311,7 @@ def _subject_names(call: _Call) -> tuple[str, ...]:
 FAMILIES: dict[str, tuple[Callable[[Source], Example], float]] = {
     "tools_call": (make_tool_call, 5.0),
     "tools_answer": (make_tool_answer, 2.0),
-    "tools_none": (make_no_tool, 1.5),
+    "tools_none": (make_no_tool, 3.0),
     "tools_parallel": (make_parallel_calls, 1.0),
     "tools_missing": (make_missing_argument, 0.5),
 }
