@@ -466,16 +466,20 @@ def test_a_terminal_that_closes_ends_the_server(tmp_path: Path, is_nohup: bool) 
             with contextlib.suppress(psutil.TimeoutExpired):
                 process.wait(0.05)
 
-    until_said("fmedge: ready")
-    os.kill(pid, signal.SIGHUP)  # the terminal is there: somebody asks for a reload
-    until_said("was read anew")
-    os.close(terminal)
-    if is_nohup:
-        while Path(f"/proc/{pid}/stat").read_text().split()[6] != "0":  # it has a terminal
-            assert time.monotonic() < deadline_s
-        # One that comes with the terminal's own is taken for it.
-        until_said("was read anew", 2, again=lambda: os.kill(pid, signal.SIGHUP))
-        os.kill(pid, signal.SIGTERM)
-    _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
+    try:
+        until_said("fmedge: ready")
+        os.kill(pid, signal.SIGHUP)  # the terminal is there: somebody asks for a reload
+        until_said("was read anew")
+        os.close(terminal)
+        if is_nohup:
+            while Path(f"/proc/{pid}/stat").read_text().split()[6] != "0":  # it has a terminal
+                assert time.monotonic() < deadline_s
+            # One that comes with the terminal's own is taken for it.
+            until_said("was read anew", 2, again=lambda: os.kill(pid, signal.SIGHUP))
+            os.kill(pid, signal.SIGTERM)
+        status = process.wait(DEADLINE_S)
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    assert status == 0
     assert ("the terminal was closed: finishing what runs" in log.read_text()) is not is_nohup
