@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.e2e.server import ROOT
+from tests.e2e.server import ROOT, workers_of
 
 DEADLINE_S = 120.0
 WATCHDOG_S = 1.0
@@ -145,12 +145,4 @@ class Service:
         return self.process.wait(DEADLINE_S)
 
     def workers(self) -> list[psutil.Process]:
-        """Those that run now."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            return [
-                child
-                for child in psutil.Process(self.process.pid).children()
-                if child.status() != psutil.STATUS_ZOMBIE
-                and any("worker" in part for part in child.cmdline())
-            ]
-        return []
+        return workers_of(self.process.pid)

@@ -18,6 +18,18 @@ ROOT = Path(__file__).resolve().parents[2]
 READY_TIMEOUT_S = 60.0
 
 
+def workers_of(pid: int) -> list[psutil.Process]:
+    """The worker processes of a server that live now."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [
+            child
+            for child in psutil.Process(pid).children()
+            if child.status() != psutil.STATUS_ZOMBIE
+            and any("worker" in part for part in child.cmdline())
+        ]
+    return []
+
+
 class Server:
     """A running `fmedge serve`: its process, its log and where it listens."""
 
@@ -32,15 +44,7 @@ class Server:
         return host, int(port)
 
     def workers(self) -> list[psutil.Process]:
-        """The worker processes that live now."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            return [
-                child
-                for child in psutil.Process(self.process.pid).children()
-                if child.status() != psutil.STATUS_ZOMBIE
-                and any("worker" in part for part in child.cmdline())
-            ]
-        return []
+        return workers_of(self.process.pid)
 
     def wait_ready(self) -> None:
         deadline_s = time.monotonic() + READY_TIMEOUT_S

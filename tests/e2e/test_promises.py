@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -162,18 +163,20 @@ def test_what_was_learned_is_there_after_a_restart(folder: Path, promising: Serv
         return len(re.findall("steps vary so much|measuring ended early", promising.text()))
 
     # it answers from its first replica on
-    wait(lambda: num_stored() + num_not_kept() == 2)
+    wait(promising, lambda: num_stored() + num_not_kept() == 2)
     num_kept = num_stored()
     with serve(folder, ["--config", str(folder / "fmedge.toml")]) as again:
-        wait(lambda: set(states(again)) == {"ready"})
+        wait(again, lambda: set(states(again)) == {"ready"})
         assert again.text().count("step times as stored") == num_kept
 
 
-def wait(is_so: Callable[[], bool]) -> None:
+def wait(server: Server, is_so: Callable[[], bool]) -> None:
     deadline_s = time.monotonic() + 60.0
     while not is_so():
         assert time.monotonic() < deadline_s
-        time.sleep(0.02)  # as a busy wait would disturb what is measured
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.process.wait(timeout=0.05)
+            raise AssertionError(f"it ended:\n{server.text()}")
 
 
 def states(server: Server) -> list[str]:
